@@ -1,0 +1,143 @@
+"""Texts to tokens to scores: the same wherever a model is loaded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from rewardloop.config import TrainingSettings
+from rewardloop.errors import RewardloopError
+from rewardloop.modeling.parity import check_parity
+from rewardloop.modeling.reward_model import build_reward_model, freeze_template, save_reward_model
+from rewardloop.modeling.scoring import Encoder, Encoding, RewardScorer, pad, public_score, read_scores
+
+SCORING: dict[str, Any] = {
+    "template": "plain",
+    "max_length": 64,
+    "truncation_side": "left",
+    "scale": {"raw": [0.0, 1.0], "public": [0.0, 1.0]},
+    "threshold": None,
+}
+USER = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model, tokenizer = build_reward_model(tiny_base, TrainingSettings())
+    folder = tmp_path_factory.mktemp("reward_model")
+    save_reward_model(model, tokenizer, folder / "model")
+    (folder / "scoring.json").write_text(json.dumps(SCORING))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scorer(saved: Path) -> RewardScorer:
+    return RewardScorer.load(saved)
+
+
+def encoder(base: str, **changes: Any) -> Encoder:
+    settings = {"template": "plain", "max_length": 64, "truncation_side": "left"} | changes
+    return Encoder(AutoTokenizer.from_pretrained(base), Encoding(**settings))
+
+
+def test_a_sequence_is_the_prompts_tokens_then_the_responses(tiny_base: str) -> None:
+    encode = encoder(tiny_base)
+    tokenizer = encode.tokenizer
+    ids = encode(USER, "yes").ids
+    assert ids is not None
+    assert tokenizer.decode(ids) == "\n\nHuman: hi\n\nAssistant: yes<eos>"
+    assert encode([], "yes").ids == [*tokenizer("yes")["input_ids"], tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize(("side", "left"), [("left", "ant: yes<eos>"), ("right", "\n\nHu yes<eos>")])
+def test_the_prompt_is_cut_on_the_configured_side_and_the_response_never(tiny_base: str, side: str, left: str) -> None:
+    encoded = encoder(tiny_base, max_length=9, truncation_side=side)(USER, "yes")
+    assert encoded.ids is not None
+    assert encoded.prompt_cut
+    assert AutoTokenizer.from_pretrained(tiny_base).decode(encoded.ids) == left
+
+
+def test_a_response_that_is_too_long_has_no_score_and_is_blocked(saved: Path) -> None:
+    scorer = RewardScorer.load(saved)
+    scorer.scoring["threshold"] = -1e9
+    scores = scorer.score([[], []], ["fine", "x" * 100])
+    assert np.isnan(scores).tolist() == [False, True]
+    assert scorer.allowed(scores).tolist() == [True, False]
+
+
+def test_chat_template_ends_before_the_response(tiny_base: str) -> None:
+    encode = encoder(tiny_base, template="chat")
+    encode.tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{{ strftime_now('%Y') }}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    freeze_template(encode.tokenizer)
+    ids = encode(USER, "yes").ids
+    assert ids is not None
+    # The year is the frozen one, not today's.
+    assert encode.tokenizer.decode(ids) == "[user]hi2024[assistant]yes<eos>"
+
+
+def test_score_does_not_depend_on_neighbours_or_order(scorer: RewardScorer) -> None:
+    texts = ["short", "a much longer text than all of the others", "middling text", "x"]
+    together = scorer.raw_scores([[]] * 4, texts, batch_size=4)
+    alone = np.array([scorer.raw_scores([[]], [text])[0] for text in texts])
+    backwards = scorer.raw_scores([[]] * 4, texts[::-1], batch_size=2)[::-1]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(together, backwards, atol=1e-5)
+
+
+def test_score_is_read_at_the_last_token(scorer: RewardScorer) -> None:
+    """Against the plain computation: one row, no padding, the model's own head on the last hidden state."""
+    ids, mask = pad([[7, 8, 9, 1]], 0)
+    with torch.inference_mode():
+        hidden = scorer.model.model(input_ids=ids).last_hidden_state[0, -1]
+        expected = scorer.model.score(hidden)
+        padded, longer = pad([[7, 8, 9, 1], [5] * 9], 0)
+        assert torch.allclose(read_scores(scorer.model, padded, longer)[0], expected[0], atol=1e-5)
+        assert torch.allclose(read_scores(scorer.model, ids, mask)[0], expected[0], atol=1e-6)
+
+
+def test_public_scale_is_linear_beyond_its_knots() -> None:
+    scale = {"raw": [0.0, 1.0, 3.0], "public": [0.0, 2.0, 3.0]}
+    values = public_score(np.array([-1.0, 0.0, 1.0, 3.0, 5.0, np.nan]), scale)
+    np.testing.assert_allclose(values[:5], [-2.0, 0.0, 2.0, 3.0, 4.0])
+    assert np.isnan(values[5])
+
+
+def test_two_knots_are_a_straight_line() -> None:
+    np.testing.assert_allclose(public_score(np.array([-2.0, 0.5, 4.0]), {"raw": [0, 1], "public": [1, 3]}), [-3, 2, 9])
+
+
+@given(
+    knots=st.lists(st.tuples(st.floats(0.1, 5), st.floats(0.1, 5)), min_size=2, max_size=8),
+    points=st.lists(st.floats(-30, 60), min_size=2, max_size=20, unique_by=lambda value: round(value, 3)),
+)
+def test_public_scale_keeps_every_order(knots: list[tuple[float, float]], points: list[float]) -> None:
+    x, y = np.cumsum(np.array(knots), axis=0).T
+    raw = np.sort(np.round(points, 3))
+    assert (np.diff(public_score(raw, {"raw": x.tolist(), "public": y.tolist()})) > 0).all()
+
+
+def test_no_threshold_cannot_decide(scorer: RewardScorer) -> None:
+    with pytest.raises(ValueError, match="no certified threshold"):
+        scorer.allowed(np.array([1.0]))
+
+
+def test_parity_notices_a_changed_model(saved: Path, tmp_path: Path) -> None:
+    scorer = RewardScorer.load(saved)
+    texts = ["one", "two"]
+    fixture = tmp_path / "parity.json"
+    raw = scorer.raw_scores([[], []], texts).tolist()
+    fixture.write_text(json.dumps({"prompts": [[], []], "responses": texts, "raw_scores": raw}))
+    assert check_parity(scorer, fixture, where="here") <= 1e-6
+    with torch.no_grad():
+        scorer.model.score.weight.mul_(1.01)
+    with pytest.raises(RewardloopError, match=r"here: text \d of parity.json scores"):
+        check_parity(scorer, fixture, where="here")
