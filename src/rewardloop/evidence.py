@@ -263,6 +263,8 @@ class EvaluationEvidence(Evidence):
     slices: list[SliceLine]
     threshold: ThresholdEvidence
     champion: ChampionComparison | None
+    unscored: int = 0
+    """Held-out answers too long to be scored: left out with their pairs."""
     score_mean: float
     score_spread: float
     score_histogram: list[tuple[float, int, int]] = Field(default_factory=list)
@@ -308,7 +310,7 @@ class RegistrationEvidence(Evidence):
     version: str
     champion: bool
     previous: str | None
-    threshold: float
+    threshold: float | None
     history_sequence: int
     manifest_digest: str
     parity_difference: float

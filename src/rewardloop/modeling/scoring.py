@@ -101,7 +101,8 @@ def read_scores(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tens
     """Scores, shape (rows,), read at each row's last token; ``model`` is a decoder with a ``score`` head."""
     hidden = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
     last = mask.sum(dim=1) - 1
-    return model.score(hidden[torch.arange(len(last), device=last.device), last])[:, 0].float()
+    scores: torch.Tensor = model.score(hidden[torch.arange(len(last), device=last.device), last])
+    return scores[:, 0].float()
 
 
 def public_score(raw: Floats, scale: Mapping[str, Sequence[float]]) -> Floats:

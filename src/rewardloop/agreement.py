@@ -1,0 +1,126 @@
+"""How far labelers agree: Krippendorff's alpha (Krippendorff 2011, computing by the ``krippendorff`` package).
+
+Ratings are compared on an interval scale, one unit per answer. Rankings and choices become votes, one unit per pair of
+answers with the values first, tie, second. Verdicts are nominal, one unit per answer. 1 is perfect agreement, 0 is
+chance, below 0 is systematic disagreement.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+Measurement = Literal["nominal", "ordinal", "interval"]
+_MOST_UNITS = 5_000
+"""Alpha of a seeded sample of so many units is within a hundredth of the whole's; the interval metric needs memory."""
+_MOST_VALUES = 100
+"""Continuous values are rounded to so many steps: the package compares every value with every other one."""
+
+
+class Agreement(NamedTuple):
+    """``alpha`` is None where nobody judged the same thing, or everybody gave one and the same value."""
+
+    alpha: float | None
+    measurement: Measurement
+    labelers: int | None
+    """Distinct labelers; None without identities."""
+    items: int
+    """Units that two people or more judged."""
+
+
+def agreement(frame: pl.DataFrame, criterion: str, *, standardize: bool = False, seed: int = 0) -> Agreement:
+    """Agreement on one criterion.
+
+    Args:
+        frame: a ``FEEDBACK`` table.
+        criterion: which labels count. Where they are of several kinds, the most frequent kind is taken.
+        standardize: standardize each labeler's ratings first (mean 0, spread 1); without identities, or for labels that
+            are not ratings, alpha is None then.
+        seed: of the sample of units.
+    """
+    values = _values(frame).filter(criterion=criterion)
+    if values.is_empty():
+        return Agreement(None, "nominal", None, 0)
+    labelers = values["labeler"].drop_nulls().n_unique() or None
+    kinds = values["kind"].replace({"choice": "ranking"}).value_counts(sort=True)
+    kind = kinds.sort("count", "kind", descending=[True, False])["kind"][0]
+    if kind == "ranking":
+        units, measurement = _votes(values.filter(pl.col("kind").is_in(["ranking", "choice"]))), "nominal"
+    else:
+        chosen = values.filter(kind=kind)
+        units = chosen.select(pl.struct("content", "text").alias("unit"), "who", "labeler", "value")
+        measurement = "interval" if kind == "rating" else "nominal"
+    if standardize:
+        if kind != "rating" or not labelers:
+            return Agreement(None, _measurement(measurement), labelers, 0)
+        units = _standardized(units)
+    alpha, items = _alpha(units, measurement, seed)
+    return Agreement(alpha, _measurement(measurement), labelers, items)
+
+
+def _measurement(name: str) -> Measurement:
+    return "interval" if name == "interval" else "nominal"
+
+
+def _values(frame: pl.DataFrame) -> pl.DataFrame:
+    """One row per label and answer, with its text and ``who``: the labeler, or the label itself."""
+    texts = frame.with_row_index("row").select("row", "content", "responses").explode("responses")
+    texts = texts.with_columns(
+        pl.col("responses").struct.field("response_id"), pl.col("responses").struct.field("content").alias("text")
+    ).drop("responses")
+    labels = frame.with_row_index("row").select("row", "labels").explode("labels").with_row_index("label")
+    return (
+        labels.unnest("labels")
+        .explode("values")
+        .unnest("values")
+        .join(texts, on=["row", "response_id"])
+        .with_columns(pl.coalesce("labeler", pl.format("#{}", "label")).alias("who"))
+    )
+
+
+def _votes(values: pl.DataFrame) -> pl.DataFrame:
+    """One row per person and pair: 1 the first is better, 0 the second, 0.5 a tie."""
+    signed = values.with_columns(pl.when(kind="ranking").then(-pl.col("value")).otherwise("value").alias("value"))
+    key = ["content", "who", "kind"]
+    pairs = signed.join(signed.select(*key, "text", "value"), on=key, suffix="_b").filter(
+        pl.col("text") < pl.col("text_b")
+    )
+    return pairs.select(
+        pl.struct("content", "text", "text_b").alias("unit"),
+        "who",
+        "labeler",
+        ((pl.col("value") - pl.col("value_b")).sign() / 2 + 0.5).alias("value"),
+    )
+
+
+def _standardized(units: pl.DataFrame) -> pl.DataFrame:
+    spread = pl.col("value").std(ddof=0).over("labeler")
+    centered = pl.col("value") - pl.col("value").mean().over("labeler")
+    return units.filter(pl.col("labeler").is_not_null()).with_columns(
+        pl.when(spread > 0).then(centered / spread).otherwise(0.0).round(9).alias("value")
+    )
+
+
+def _alpha(units: pl.DataFrame, measurement: str, seed: int) -> tuple[float | None, int]:
+    """Alpha over units that two people or more judged; one value per person and unit (the mean of repeated ones)."""
+    import krippendorff
+
+    single = units.group_by("unit", "who").agg(pl.col("value").mean())
+    shared = single.filter(pl.len().over("unit") > 1).with_columns(pl.col("unit").rank("dense").alias("place"))
+    items = int(shared["place"].n_unique())
+    if not items or shared["value"].n_unique() < 2:
+        return None, items
+    if items > _MOST_UNITS:
+        chosen = np.random.default_rng(seed).choice(items, _MOST_UNITS, replace=False) + 1
+        shared = shared.filter(pl.col("place").is_in(chosen.tolist()))
+        if shared["value"].n_unique() < 2:
+            return None, items
+    if shared["value"].n_unique() > _MOST_VALUES:
+        step = (shared["value"].max() - shared["value"].min()) / _MOST_VALUES  # type: ignore[operator]
+        shared = shared.with_columns((pl.col("value") / step).round() * step)
+    scale, code = np.unique(shared["value"].to_numpy(), return_inverse=True)
+    _, unit = np.unique(shared["place"].to_numpy(), return_inverse=True)
+    counts = sparse.coo_array((np.ones(len(code), dtype=int), (unit, code))).toarray()
+    alpha = krippendorff.alpha(value_counts=counts, value_domain=scale, level_of_measurement=measurement)
+    return float(alpha), items

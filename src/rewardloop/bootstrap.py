@@ -1,0 +1,56 @@
+"""Bootstrap intervals over documents, for statistics of pairs of answers.
+
+Answers of one document (or prompt) are not independent, so documents are resampled, not pairs. A pair's weight in a
+resample is the product of its documents' multiplicities; a pair inside one document has that document's multiplicity.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from rewardloop.evidence import Estimate
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class DocumentBootstrap:
+    """The same resamples for every statistic of the same pairs, so that differences are paired.
+
+    Args:
+        document_a, document_b: shape (pairs,), any ints that name the documents of each pair's two answers.
+        samples: number of resamples.
+        seed: of the resampling.
+    """
+
+    def __init__(self, document_a: Ints, document_b: Ints, *, samples: int, seed: int) -> None:
+        _, codes = np.unique(np.concatenate([document_a, document_b]), return_inverse=True)
+        self._a, self._b = codes[: len(document_a)], codes[len(document_a) :]
+        self.documents = int(codes.max(initial=-1)) + 1
+        random = np.random.default_rng(seed)
+        share = np.full(self.documents, 1 / max(self.documents, 1))
+        self._multiplicity = random.multinomial(self.documents, share, size=samples).T.astype(float)
+        self._weights = self._sum(np.ones(len(document_a)))
+
+    def means(self, values: Floats) -> Floats:
+        """Weighted mean of ``values`` (one per pair) in each resample; NaN where a resample has no pair."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self._sum(values) / self._weights)
+
+    def estimate(self, values: Floats, *, confidence: float) -> Estimate:
+        """Mean of ``values`` with its percentile interval."""
+        edge = 50 * (1 - confidence)
+        low, high = np.nanpercentile(self.means(values), [edge, 100 - edge])
+        return Estimate(
+            value=float(values.mean()), low=float(low), high=float(high), level=confidence, count=len(values)
+        )
+
+    def _sum(self, values: Floats) -> Floats:
+        """Sum over pairs of weight * value, per resample, without a loop over pairs."""
+        inside = self._a == self._b
+        shape = (self.documents, self.documents)
+        across = sparse.coo_array((values[~inside], (self._a[~inside], self._b[~inside])), shape=shape).tocsr()
+        within = np.bincount(self._a[inside], weights=values[inside], minlength=self.documents)
+        total = (self._multiplicity * (across @ self._multiplicity)).sum(axis=0) + within @ self._multiplicity
+        return np.asarray(total)

@@ -1,0 +1,1 @@
+"""The rewardloop command; the only place that may touch KFP."""

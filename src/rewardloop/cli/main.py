@@ -1,0 +1,55 @@
+"""The ``rewardloop`` command. Every error a user can meet is one clear message and an exit code, never a traceback.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 3 the candidate was not blessed.
+"""
+
+import sys
+
+import typer
+
+from rewardloop import __version__
+from rewardloop.cli import batches, config, ingest, run, score, ui
+from rewardloop.cli.environment import set_defaults
+from rewardloop.errors import RewardloopError
+
+app = typer.Typer(
+    name="rewardloop",
+    help="From people's feedback to a registered reward model with a guaranteed threshold, and again with every batch.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("ingest")(ingest.ingest)
+app.command("batches")(batches.batches)
+app.command("accept")(batches.accept)
+app.command("run")(run.run)
+app.command("score")(score.score)
+app.command("ui")(ui.ui)
+app.add_typer(config.app, name="config")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rewardloop {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def rewardloop(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Options of every command."""
+
+
+def main() -> None:
+    """Entry point of the ``rewardloop`` script."""
+    set_defaults()
+    try:
+        app()
+    except RewardloopError as error:
+        typer.echo(f"rewardloop: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""``rewardloop run``: retrain on everything in the store, if there is something new.
+
+In: settings and the store's current corpus. Out: a run folder with the report, the evidence and the log; an MLflow
+run; and, when the candidate is blessed, a new champion. A corpus is trained once under the same settings.
+"""
+
+import json
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from rewardloop.cli.environment import set_for_run
+from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, read_settings
+from rewardloop.config import LoadedSettings, flatten
+from rewardloop.errors import BadInputError
+from rewardloop.evidence import RunRecord
+from rewardloop.storage import Storage
+
+Status = Literal["blessed", "not blessed", "failed"]
+
+
+def run(
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    again: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Train although this corpus was trained with these settings.")
+    ] = None,
+) -> None:
+    """Retrain on all feedback, and register the result if it passes the gate.
+
+    Exit codes: 0 blessed, or nothing new; 1 a step failed; 2 bad input; 3 not blessed.
+    """
+    from rewardloop.feedback.store import FeedbackStore
+
+    loaded = read_settings(config, overrides)
+    store = FeedbackStore.open(_absolute(loaded.settings.store.url))
+    corpus = store.current_corpus()
+    if not corpus.batches:
+        raise BadInputError(
+            f"{loaded.settings.store.url}: no feedback to train on; start with: rewardloop ingest FILE -c {config}"
+        )
+    outcome = Outcome(store.storage, corpus.digest, loaded.digest)
+    before = outcome.read()
+    if before is not None and again is None:
+        typer.echo(
+            f"Nothing new: the {len(corpus.batches)} batch(es) in {loaded.settings.store.url} were trained with these "
+            f"settings on {before['finished_at']} ({before['status']}).\nReport: {before['report']}\n"
+            "To train on them once more: rewardloop run --again REASON"
+        )
+        return
+    store.write_corpus(corpus)
+    raise typer.Exit(_retrain(loaded, store.storage, corpus.digest, outcome, again))
+
+
+class Outcome:
+    """What became of one corpus under one configuration, kept in the store."""
+
+    def __init__(self, storage: Storage, corpus_digest: str, config_digest: str) -> None:
+        self.storage = storage
+        self.name = f"claims/{corpus_digest}-{config_digest}.json"
+
+    def read(self) -> dict[str, str] | None:
+        """The record, or None when it was never trained."""
+        if not self.storage.exists(self.name):
+            return None
+        content: dict[str, str] = json.loads(self.storage.read(self.name))
+        return content
+
+    def close(self, status: Status, report: Path, run_id: str, again: str | None) -> None:
+        """Record a finished run; a failed one may simply be tried again."""
+        record = {"status": status, "finished_at": _now(), "report": str(report), "run_id": run_id}
+        self.storage.write(self.name, json.dumps(record | ({"again": again} if again else {}), indent=1).encode())
+
+
+def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outcome: Outcome, again: str | None) -> int:
+    from rewardloop.cli.local import run_pipeline
+    from rewardloop.reporting.outcome import outcome_of
+    from rewardloop.reporting.run_evidence import RunEvidence
+    from rewardloop.reporting.summary import terminal_summary
+    from rewardloop.steps.publish_report import write_report
+    from rewardloop.tracking.connection import connect
+    from rewardloop.tracking.history import History
+    from rewardloop.tracking.runs import end_run, start_parent_run
+
+    settings, home = loaded.settings, Path(loaded.settings.home).resolve()
+    started = time.monotonic()
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{corpus_digest[:8]}"
+    run_dir = home / "runs" / run_id
+    run_dir.mkdir(parents=True)
+    set_for_run(home, run_dir)
+    tracking_uri = connect(
+        settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI"), home, settings.tracking.timeout_seconds
+    )
+    record = RunRecord(
+        run_id=run_id,
+        organization=settings.organization,
+        corpus_digest=corpus_digest,
+        config_digest=loaded.digest,
+        started_at=_now(),
+        tracking_uri=tracking_uri,
+        settings={key: str(value) for key, value in flatten(settings.model_dump(mode="json"))},
+        origins=loaded.origins,
+    )
+    record.mlflow_run_id = start_parent_run(tracking_uri, record, home=home, again=again)
+    os.environ["REWARDLOOP_MLFLOW_RUN_ID"] = record.mlflow_run_id
+    _write_record(run_dir, record)
+    champion = History(storage, settings.model_name).champion()
+    typer.echo(f"Run {run_id}: corpus {corpus_digest[:12]}, champion {champion.version if champion else 'none yet'}")
+    try:
+        run_pipeline(
+            "retrain",
+            {
+                "store": storage.url,
+                "corpus_digest": corpus_digest,
+                "config_digest": loaded.digest,
+                "code_version": code_version(),
+                "champion": f"models:/{settings.model_name}/{champion.version}" if champion else "",
+                "tracking_uri": tracking_uri,
+                "data_settings": settings.section("validation", "preferences", "splits", "evaluation"),
+                "training_settings": settings.section("model", "training"),
+                "evaluation_settings": settings.section("evaluation", "threshold"),
+                "promotion_settings": settings.section("organization", "gate", "threshold", "tracking"),
+            },
+            root=home / "pipelines",
+            run_dir=run_dir,
+        )
+    finally:
+        record.seconds = time.monotonic() - started
+        _write_record(run_dir, record)
+        verdict = outcome_of(RunEvidence.read(run_dir))
+        record.status = status = verdict.kind
+        _write_record(run_dir, record)
+        report = write_report(run_dir)
+        end_run(tracking_uri, record.mlflow_run_id, status="FAILED" if status == "failed" else "FINISHED")
+    if status != "failed":
+        outcome.close(status, report, run_id, again)
+    typer.echo("\n" + terminal_summary(RunEvidence.read(run_dir)))
+    if status == "failed":
+        typer.echo(f"Log: {run_dir / 'log.txt'}", err=True)
+    else:
+        typer.echo(_next_commands(loaded))
+    return verdict.exit_code
+
+
+def code_version() -> str:
+    """Fingerprint of the library's code: KFP's cache does not see it, so the steps are told."""
+    import hashlib
+    from importlib.resources import files
+
+    package = Path(str(files("rewardloop")))
+    total = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        total.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def _next_commands(loaded: LoadedSettings) -> str:
+    config = loaded.path
+    return (
+        "Try next:\n"
+        f'  rewardloop score -c {config} --text "A quiet film that stays with you for days."\n'
+        f"  rewardloop ingest MORE_FEEDBACK -c {config} && rewardloop run -c {config}\n"
+        f"  rewardloop ui -c {config}"
+    )
+
+
+def _write_record(run_dir: Path, record: RunRecord) -> None:
+    (run_dir / "run.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _absolute(url: str) -> str:
+    return url if "://" in url else str(Path(url).resolve())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

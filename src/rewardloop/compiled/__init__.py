@@ -1,0 +1,1 @@
+"""Compiled pipelines, shipped with the wheel."""

@@ -1,0 +1,1 @@
+"""What a candidate is worth on held-out items, its threshold, and the gate."""

@@ -1,0 +1,1 @@
+"""Feedback: importers, the store, validation."""

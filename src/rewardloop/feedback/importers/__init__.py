@@ -1,0 +1,1 @@
+"""One small file per feedback format; each registers itself with ``base.importer``."""

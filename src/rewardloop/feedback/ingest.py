@@ -1,0 +1,266 @@
+"""Files of feedback become one immutable batch of the store.
+
+In: paths in any known format. Out: a committed batch, or nothing at all. Every row of the files is taken, quarantined
+with its reason, or counted as a duplicate. Labeler ids are replaced by pseudonyms before anything is written.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import polars as pl
+from tqdm import tqdm
+
+from rewardloop import __version__
+from rewardloop.config import Settings, ValidationSettings
+from rewardloop.errors import BadInputError
+from rewardloop.feedback.importers.base import Choice, Outcome, Rejected, Repeated, Row, Taken, choose, length_problem
+from rewardloop.feedback.importers.table import Table
+from rewardloop.feedback.pseudonyms import key_fingerprint, pseudonymized, pseudonymized_row
+from rewardloop.feedback.reading import Source, read_sources
+from rewardloop.feedback.store import BatchManifest, FeedbackStore, SourceFile, batch_digest
+from rewardloop.tables import feedback_frame
+
+_SHOWN_REASONS = 5
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest did: rows_in = rows_taken + rows_quarantined + rows_duplicate."""
+
+    digest: str | None
+    """The new batch; None when there was nothing new, and nothing was written."""
+    importer: str
+    importer_reason: str
+    rows_in: int
+    rows_taken: int
+    rows_quarantined: int
+    rows_duplicate: int
+    groups: int
+    labels: int
+    labelers: int | None
+    reasons: list[str]
+    """The first reasons for quarantine, with their places."""
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        counts = f"{self.rows_quarantined:,} quarantined, {self.rows_duplicate:,} duplicates"
+        if self.digest is None:
+            return f"nothing new: all of {self.rows_in:,} rows are known or unusable ({counts}); the store is unchanged"
+        who = "anonymous labelers" if self.labelers is None else f"{self.labelers:,} labelers"
+        return (
+            f"batch {self.digest[:12]}: {self.rows_in:,} rows = {self.rows_taken:,} taken, {counts}; "
+            f"{self.groups:,} groups, {self.labels:,} labels by {who}"
+        )
+
+
+@dataclass
+class _Sorted:
+    """Outcomes sorted; rows are counted, not groups."""
+
+    taken: list[Taken] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    repeated: int = 0
+
+
+def ingest(
+    paths: Sequence[Path],
+    store: FeedbackStore,
+    settings: Settings,
+    *,
+    key: bytes,
+    format: str = "auto",
+    options: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    progress: bool = False,
+) -> IngestReport:
+    """Read the files, check every row, and commit what is new as one batch.
+
+    Args:
+        paths: plain, gzip or zip files.
+        store: where the batch goes.
+        settings: ``validation`` has the limits, ``splits`` what a new store is founded with.
+        key: secret of the labelers' pseudonyms.
+        format: an importer's name, or ``auto``: by content.
+        options: the importer's options as text.
+        columns: the importer's columns: what it calls a column -> its name in the files.
+        say: told in a sentence which importer was taken and why.
+        progress: show a bar on stderr when it takes longer than two seconds.
+
+    Raises:
+        BadInputError: unusable files, formats, options or split settings, another labeler key than before, or a larger
+            share of unusable rows than ``validation.max_failed_share``. Nothing is written then.
+    """
+    store.check_splits(settings.splits)
+    sources = read_sources(paths)
+    tables = [Table.of(source) for source in sources]
+    choice = choose(tables, format, options or {}, columns or {})
+    say(f"{', '.join(path.name for path in paths)}: format {choice.importer.name} ({choice.reason})")
+
+    earlier = _ingested_before(store, sources, choice, key)
+    if earlier:
+        return earlier
+    found = _Sorted()
+    for table in tables:
+        outcomes = choice.importer.read(table, choice.options, settings.validation)
+        _sort(_bar(outcomes, f"reading {table.name}", progress), settings.validation, found)
+    taken_rows = sum(len(taken.rows) for taken in found.taken)
+    rows_in = taken_rows + len(found.rejected) + found.repeated
+    _check_share(found.rejected, rows_in, settings.validation.max_failed_share)
+
+    groups = ((taken.rows[0].place, pseudonymized(taken.group, key)) for taken in found.taken)
+    frame = feedback_frame(_bar(groups, "taking groups", progress, len(found.taken)))
+    sizes = pl.Series([len(taken.rows) for taken in found.taken], dtype=pl.Int64)
+    known = pl.Series(sorted(store.record_hashes()), dtype=pl.String)
+    new = frame["record"].is_first_distinct() & ~frame["record"].is_in(known.implode())
+    frame, rows_taken = frame.filter(new), int(sizes.filter(new).sum())
+    if frame.is_empty():
+        return _nothing_new(choice, rows_in, found.rejected)
+    digest = batch_digest(frame["record"].to_list())
+    report = IngestReport(
+        digest=digest,
+        importer=choice.importer.name,
+        importer_reason=choice.reason,
+        rows_in=rows_in,
+        rows_taken=rows_taken,
+        rows_quarantined=len(found.rejected),
+        rows_duplicate=rows_in - rows_taken - len(found.rejected),
+        groups=frame.height,
+        labels=int(frame["labels"].list.len().sum()),
+        labelers=_labelers(frame),
+        reasons=[_reason(rejected) for rejected in found.rejected[:_SHOWN_REASONS]],
+    )
+    manifest = _manifest(report, digest, choice, sources, settings, key)
+    _check_key(store, manifest)
+    if found.rejected:
+        rows = [_quarantined(rejected, key) for rejected in found.rejected]
+        store.quarantine(digest, "rows", rows)
+    if not store.write_batch(frame, manifest):
+        # Another ingest of the same rows has committed them since this one looked.
+        return _nothing_new(choice, rows_in, found.rejected)
+    return report
+
+
+def _ingested_before(store: FeedbackStore, sources: list[Source], choice: Choice, key: bytes) -> IngestReport | None:
+    """The report for the very files of a batch that took all their rows: what is known need not be read again."""
+    options = choice.options.model_dump(mode="json")
+    digests = {source.sha256 for source in sources}
+    for batch in store.batches():
+        same_files = {source.sha256 for source in batch.sources} == digests
+        same_way = (batch.rewardloop, batch.importer, batch.options) == (__version__, choice.importer.name, options)
+        same_key = batch.labeler_key in (None, key_fingerprint(key))
+        if same_files and same_way and same_key and not batch.rows_quarantined:
+            return _nothing_new(choice, batch.rows_in, [])
+    return None
+
+
+def _nothing_new(choice: Choice, rows_in: int, rejected: list[Rejected]) -> IngestReport:
+    return IngestReport(
+        digest=None,
+        importer=choice.importer.name,
+        importer_reason=choice.reason,
+        rows_in=rows_in,
+        rows_taken=0,
+        rows_quarantined=len(rejected),
+        rows_duplicate=rows_in - len(rejected),
+        groups=0,
+        labels=0,
+        labelers=None,
+        reasons=[_reason(one) for one in rejected[:_SHOWN_REASONS]],
+    )
+
+
+def _bar(things: Iterable[_T], what: str, shown: bool, total: int | None = None) -> Iterator[_T]:
+    return iter(tqdm(things, desc=what, total=total, unit=" rows", delay=2, disable=not shown))
+
+
+def _sort(outcomes: Iterable[Outcome], limits: ValidationSettings, found: _Sorted) -> None:
+    """Add the outcomes of one file to ``found``; groups out of limits and ids with several contents are rejected."""
+    by_id: dict[str, list[Taken]] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, Rejected):
+            found.rejected.append(outcome)
+        elif isinstance(outcome, Repeated):
+            found.repeated += 1
+        else:
+            problem = length_problem(outcome.group.prompt, outcome.group.responses, limits)
+            if problem:
+                found.rejected += [Rejected(row, problem) for row in outcome.rows]
+            else:
+                by_id.setdefault(outcome.group.group_id, []).append(outcome)
+    for group_id, same_id in by_id.items():
+        contents = {(taken.group.prompt, taken.group.responses) for taken in same_id}
+        if len(contents) == 1:
+            found.taken += same_id
+        else:
+            rows: list[Row] = [row for taken in same_id for row in taken.rows]
+            places = ", ".join(row.place for row in rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+            found.rejected += [Rejected(row, f"id {group_id!r} comes with different texts at {places}") for row in rows]
+
+
+def _reason(rejected: Rejected) -> str:
+    return f"{rejected.row.place}: {rejected.reason}"
+
+
+def _check_share(rejected: list[Rejected], rows_in: int, limit: float) -> None:
+    if len(rejected) <= limit * rows_in:
+        return
+    reasons = "\n  ".join(_reason(one) for one in rejected[:_SHOWN_REASONS])
+    more = f"\n  and {len(rejected) - _SHOWN_REASONS:,} more" if len(rejected) > _SHOWN_REASONS else ""
+    raise BadInputError(
+        f"{len(rejected):,} of {rows_in:,} rows ({len(rejected) / rows_in:.1%}) cannot be used; at most {limit:.1%} "
+        f"may fail (validation.max_failed_share). Nothing was stored. Correct the rows, or the columns and options:"
+        f"\n  {reasons}{more}"
+    )
+
+
+def _labelers(frame: pl.DataFrame) -> int | None:
+    labels = frame.select(pl.col("labels").explode()).unnest("labels")
+    return labels["labeler"].drop_nulls().n_unique() or None
+
+
+def _manifest(
+    report: IngestReport, digest: str, choice: Choice, sources: list[Source], settings: Settings, key: bytes
+) -> BatchManifest:
+    return BatchManifest(
+        digest=digest,
+        ingested_at=datetime.now(UTC),
+        rewardloop=__version__,
+        sources=[SourceFile(name=source.name, sha256=source.sha256) for source in sources],
+        importer=report.importer,
+        importer_reason=report.importer_reason,
+        options=choice.options.model_dump(mode="json"),
+        rows_in=report.rows_in,
+        rows_taken=report.rows_taken,
+        rows_quarantined=report.rows_quarantined,
+        rows_duplicate=report.rows_duplicate,
+        groups=report.groups,
+        labels=report.labels,
+        labelers=report.labelers,
+        labeler_key=key_fingerprint(key) if report.labelers else None,
+        splits=settings.splits,
+    )
+
+
+def _check_key(store: FeedbackStore, manifest: BatchManifest) -> None:
+    """With another key the same person would count as another labeler, and the same row as a new one."""
+    for batch in store.batches():
+        if manifest.labeler_key and batch.labeler_key and batch.labeler_key != manifest.labeler_key:
+            raise BadInputError(
+                f"the labeler key differs from the one of batch {batch.digest[:12]}; restore that key "
+                "(REWARDLOOP_LABELER_KEY or the file labeler.key), or start another store"
+            )
+
+
+def _quarantined(rejected: Rejected, key: bytes) -> dict[str, Any]:
+    return {
+        "place": rejected.row.place,
+        "reason": rejected.reason,
+        # A row that cannot be parsed may hold labeler ids anywhere: its place in the source file has to do.
+        "row": None if rejected.row.raw is None else pseudonymized_row(rejected.row.raw, key),
+    }

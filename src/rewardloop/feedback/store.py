@@ -1,0 +1,257 @@
+"""The feedback store: immutable batches, what was decided about them, and what was set aside from the first.
+
+A batch exists once its ``manifest.json`` does; that file is created last and only if absent, so a crash leaves the
+whole batch or none. ``splits.json`` is created after the first manifest and names that batch, the golden set and the
+anchors follow from the two. Whoever opens the store next finishes what a crash cut short there, with the same result.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import polars as pl
+from pydantic import ValidationError
+
+from rewardloop.config import SplitSettings
+from rewardloop.errors import BadInputError
+from rewardloop.feedback.set_aside import choose_anchors, choose_golden_documents, golden_rows
+from rewardloop.feedback.store_files import (
+    NORMALIZATION,
+    Acceptance,
+    BatchManifest,
+    Corpus,
+    CorpusBatch,
+    Refusal,
+    SourceFile,
+    SplitsFile,
+    StoreFile,
+    batch_digest,
+    corpus_digest,
+)
+from rewardloop.storage import Storage
+from rewardloop.tables import FEEDBACK
+
+__all__ = ["BatchManifest", "Corpus", "CorpusBatch", "FeedbackStore", "SourceFile", "batch_digest", "corpus_digest"]
+
+_M = TypeVar("_M", bound=StoreFile)
+
+
+@dataclass(frozen=True)
+class FeedbackStore:
+    """The store under one URL. Everything is append-only; deciding files are created only if absent."""
+
+    storage: Storage
+
+    @classmethod
+    def open(cls, url: str) -> "FeedbackStore":
+        """Open the store at ``url``; nothing is created before something is written."""
+        return cls(Storage.open(url))
+
+    # Batches ---------------------------------------------------------------------------------------------------------
+    def batches(self) -> list[BatchManifest]:
+        """Committed batches, oldest first."""
+        names = (f"batches/{name}/manifest.json" for name in self.storage.list("batches"))
+        found = (self._read_model(BatchManifest, name) for name in names)
+        return sorted((batch for batch in found if batch), key=lambda batch: (batch.ingested_at, batch.digest))
+
+    def batch(self, prefix: str) -> BatchManifest:
+        """The one batch whose digest begins with ``prefix``."""
+        batches = self.batches()
+        found = [batch for batch in batches if prefix and batch.digest.startswith(prefix)]
+        if len(found) != 1:
+            known = ", ".join(batch.digest[:12] for batch in batches) or "none"
+            problem = f"{len(found)} batches begin with it" if found else "no such batch"
+            raise BadInputError(f"batch {prefix!r}: {problem}; batches of {self.storage.url}: {known}")
+        return found[0]
+
+    def read_batch(self, digest: str) -> pl.DataFrame:
+        """Records of a committed batch (``FEEDBACK``), checked against the digest."""
+        if self._read_model(BatchManifest, f"batches/{digest}/manifest.json") is None:
+            raise BadInputError(f"batch {digest[:12]!r}: no such batch in {self.storage.url}")
+        name = f"batches/{digest}/records.parquet"
+        frame = self._read_frame(name)
+        if frame.schema != FEEDBACK or batch_digest(frame["record"].to_list()) != digest:
+            raise BadInputError(f"{self.storage.path(name)}: was changed after ingest; restore it from a copy")
+        return frame
+
+    def record_hashes(self) -> set[str]:
+        """Hashes of all records of committed batches."""
+        frames = (self._read_frame(f"batches/{batch.digest}/records.parquet", ["record"]) for batch in self.batches())
+        return {record for frame in frames for record in frame["record"].to_list()}
+
+    def write_batch(self, frame: pl.DataFrame, manifest: BatchManifest) -> bool:
+        """Commit a batch; False when a batch with this digest is there already."""
+        name = f"batches/{manifest.digest}/manifest.json"
+        if self.storage.exists(name):
+            return False
+        self.storage.write(f"batches/{manifest.digest}/records.parquet", _parquet(frame))
+        created = self._create_model(name, manifest)
+        self._splits_file()
+        self._complete_set_aside()
+        return created
+
+    def quarantine(self, digest: str, name: str, rows: list[dict[str, Any]]) -> None:
+        """Write ``quarantine/<digest>/<name>.jsonl``, readable by its owner only."""
+        lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        self.storage.write(f"quarantine/{digest}/{name}.jsonl", lines.encode(), mode=0o600)
+
+    # Decisions -------------------------------------------------------------------------------------------------------
+    def refuse(self, digest: str, reasons: list[str]) -> None:
+        """Leave the batch out of corpora until it is accepted; the first refusal stands."""
+        self._create_model(f"refused/{digest}.json", Refusal(reasons=reasons, at=datetime.now(UTC)))
+
+    def accept(self, digest: str, *, by: str, reason: str) -> None:
+        """Take a refused batch into corpora after all; the first acceptance stands.
+
+        Raises:
+            BadInputError: the batch is not refused.
+        """
+        if self.refusal(digest) is None:
+            raise BadInputError(f"batch {digest[:12]}: is not refused; there is nothing to accept")
+        self._create_model(f"accepted/{digest}.json", Acceptance(by=by, reason=reason, at=datetime.now(UTC)))
+
+    def refusal(self, digest: str) -> list[str] | None:
+        """Why the batch was refused; None when it was not."""
+        refusal = self._read_model(Refusal, f"refused/{digest}.json")
+        return refusal.reasons if refusal else None
+
+    def accepted_by(self, digest: str) -> str | None:
+        """Who accepted the refused batch; None when nobody did."""
+        acceptance = self._read_model(Acceptance, f"accepted/{digest}.json")
+        return acceptance.by if acceptance else None
+
+    # Corpora ---------------------------------------------------------------------------------------------------------
+    def current_corpus(self) -> Corpus:
+        """All committed batches, oldest first, but refused ones that nobody accepted."""
+        batches: list[CorpusBatch] = []
+        left_out: dict[str, str] = {}
+        for batch in self.batches():
+            refusal, accepted_by = self.refusal(batch.digest), self.accepted_by(batch.digest)
+            if refusal is None or accepted_by is not None:
+                batches.append(CorpusBatch(digest=batch.digest, accepted_by=accepted_by))
+            else:
+                left_out[batch.digest] = "refused: " + "; ".join(refusal)
+        return Corpus(digest=corpus_digest(batches), batches=batches, left_out=left_out)
+
+    def write_corpus(self, corpus: Corpus) -> None:
+        """Keep what a run is about to read. Equal digests have equal batches; what was left out is the latest word."""
+        self.storage.write(f"corpora/{corpus.digest}.json", _json(corpus))
+
+    def read_corpus(self, digest: str) -> Corpus:
+        """The corpus with this digest."""
+        corpus = self._read_model(Corpus, f"corpora/{digest}.json")
+        if corpus is None:
+            raise BadInputError(f"corpus {digest[:12]!r}: not in {self.storage.url}; start the run again")
+        if corpus_digest(corpus.batches, corpus.window) != digest:
+            raise BadInputError(f"{self.storage.path(f'corpora/{digest}.json')}: was changed; start the run again")
+        return corpus
+
+    # Set aside at the first ingest -----------------------------------------------------------------------------------
+    def splits(self) -> SplitSettings | None:
+        """The store's split settings; None before the first ingest."""
+        splits = self._splits_file()
+        return splits.splits if splits else None
+
+    def check_splits(self, wanted: SplitSettings) -> None:
+        """Raise BadInputError naming every value that differs from the store's; fine before the first ingest."""
+        kept = self._splits_file()
+        if kept is None:
+            return
+        differences = [
+            f"splits.{name}: the store has {value!r}, the configuration says {getattr(wanted, name)!r}"
+            for name, value in kept.splits
+            if getattr(wanted, name) != value
+        ]
+        if kept.normalization != NORMALIZATION:
+            differences.append(
+                f"normalization: the store has {kept.normalization!r}, rewardloop uses {NORMALIZATION!r}"
+            )
+        if differences:
+            lines = "\n  ".join(differences)
+            raise BadInputError(
+                f"{self.storage.url}: splits are frozen since the first ingest. Put the store's values into the "
+                f"configuration, or start another store:\n  {lines}"
+            )
+
+    def golden_documents(self) -> set[str]:
+        """Hashes of the documents that are never trained on; empty before the first ingest."""
+        self._complete_set_aside()
+        data = self._read("golden/documents.json")
+        return set() if data is None else set(json.loads(data))
+
+    def anchors(self) -> pl.DataFrame:
+        """Responses (columns prompt, response) on which score scales of versions are compared."""
+        self._complete_set_aside()
+        name = "anchors/responses.parquet"
+        if not self.storage.exists(name):
+            return pl.DataFrame(schema={"prompt": FEEDBACK["prompt"], "response": pl.String})
+        return self._read_frame(name)
+
+    def _splits_file(self) -> SplitsFile | None:
+        """``splits.json``; made from the oldest batch where a crash came between its manifest and this file."""
+        kept = self._read_model(SplitsFile, "splits.json")
+        if kept is not None:
+            return kept
+        batches = self.batches()
+        if not batches:
+            return None
+        first = batches[0]
+        made = SplitsFile(normalization=NORMALIZATION, first_batch=first.digest, splits=first.splits)
+        self._create_model("splits.json", made)
+        return self._read_model(SplitsFile, "splits.json")  # of several makers one has won
+
+    def _complete_set_aside(self) -> None:
+        """Create the golden set and the anchors where missing; the anchors come last and tell that all is there."""
+        if self.storage.exists("anchors/responses.parquet"):
+            return
+        kept = self._splits_file()
+        if kept is None:
+            return
+        first = self.read_batch(kept.first_batch)
+        documents = choose_golden_documents(first, kept.splits)
+        golden = golden_rows(first, documents)
+        self.storage.create("golden/records.parquet", _parquet(golden))
+        self.storage.create("golden/documents.json", json.dumps(documents, indent=1).encode())
+        self.storage.create("anchors/responses.parquet", _parquet(choose_anchors(golden, kept.splits)))
+
+    # Files -----------------------------------------------------------------------------------------------------------
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return self.storage.read(name)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            place = self.storage.path(name)
+            raise BadInputError(f"{place}: cannot be read: {error.strerror or error}; check store.url") from error
+
+    def _read_model(self, model: type[_M], name: str) -> _M | None:
+        data = self._read(name)
+        try:
+            return None if data is None else model.model_validate_json(data)
+        except ValidationError as error:
+            place = self.storage.path(name)
+            raise BadInputError(f"{place}: is not a {model.__name__} of this version of rewardloop: {error}") from error
+
+    def _create_model(self, name: str, model: StoreFile) -> bool:
+        return self.storage.create(name, _json(model))
+
+    def _read_frame(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
+        data = self._read(name)
+        if data is None:
+            raise BadInputError(f"{self.storage.path(name)}: is missing; restore it from a copy")
+        try:
+            return pl.read_parquet(io.BytesIO(data), columns=columns)
+        except pl.exceptions.PolarsError as error:
+            raise BadInputError(f"{self.storage.path(name)}: cannot be read: {error}; restore it") from error
+
+
+def _json(model: StoreFile) -> bytes:
+    return (model.model_dump_json(indent=1) + "\n").encode()
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()

@@ -1,0 +1,109 @@
+"""The JSON files of the feedback store, as models, and the digests that name batches and corpora."""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rewardloop.config import SplitSettings
+
+NORMALIZATION = "nfkc-casefold-spaces-1"
+"""Names what ``rewardloop.records.normalize_text`` does; a change of it needs another name."""
+
+
+class StoreFile(BaseModel):
+    """Base of the files below: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceFile(StoreFile):
+    """A file that a batch came from; ``name`` is its base name."""
+
+    name: str
+    sha256: str
+
+
+class BatchManifest(StoreFile):
+    """What was ingested, from what, by which importer, and the counts: rows_in = taken + quarantined + duplicate."""
+
+    format: Literal[1] = 1
+    digest: str
+    """SHA-256 over the sorted record hashes."""
+    ingested_at: datetime
+    rewardloop: str
+    """Version that ingested it."""
+    sources: list[SourceFile]
+    importer: str
+    importer_reason: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    rows_in: int
+    rows_taken: int
+    rows_quarantined: int
+    rows_duplicate: int
+    groups: int
+    labels: int
+    labelers: int | None
+    """Distinct labelers; None where the source has no identities."""
+    labeler_key: str | None = None
+    """Fingerprint of the key that made the pseudonyms; None without identities."""
+    splits: SplitSettings
+    """The split settings at ingest: those of the store's first batch become the store's."""
+
+    @property
+    def source(self) -> str:
+        """Names of the source files, for messages."""
+        return ", ".join(source.name for source in self.sources)
+
+
+class SplitsFile(StoreFile):
+    """``splits.json``: frozen for the life of the store."""
+
+    format: Literal[1] = 1
+    normalization: str
+    first_batch: str
+    splits: SplitSettings
+
+
+class Refusal(StoreFile):
+    """``refused/<digest>.json``."""
+
+    reasons: list[str]
+    at: datetime
+
+
+class Acceptance(StoreFile):
+    """``accepted/<digest>.json``."""
+
+    by: str
+    reason: str
+    at: datetime
+
+
+class CorpusBatch(StoreFile):
+    """A batch of a corpus; ``accepted_by`` names who accepted it against validation."""
+
+    digest: str
+    accepted_by: str | None = None
+
+
+class Corpus(StoreFile):
+    """A set of batches under the window policy "all"; ``left_out``: batch digest -> why."""
+
+    digest: str
+    window: Literal["all"] = "all"
+    batches: list[CorpusBatch]
+    left_out: dict[str, str] = Field(default_factory=dict)
+
+
+def batch_digest(records: Iterable[str]) -> str:
+    """Content address of a batch: SHA-256 over its sorted record hashes."""
+    return hashlib.sha256("\n".join(sorted(records)).encode()).hexdigest()
+
+
+def corpus_digest(batches: Iterable[CorpusBatch], window: str = "all") -> str:
+    """SHA-256 over window policy, sorted batch digests and which of them were accepted against validation."""
+    lines = sorted(f"{batch.digest} {batch.accepted_by is not None}" for batch in batches)
+    return hashlib.sha256("\n".join([window, *lines]).encode()).hexdigest()

@@ -1,0 +1,157 @@
+"""Great Expectations judge a batch: which rows go to quarantine, and whether the batch may be used.
+
+In: a batch and ``ValidationSettings``. Out: a ``BatchResult``: the kept rows, the failed ones with their reasons, what
+each expectation found, and why the batch is refused, if it is. Great Expectations' own results decide.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+
+from rewardloop.agreement import agreement
+from rewardloop.config import ValidationSettings
+from rewardloop.evidence import ExpectationLine
+from rewardloop.feedback.expectations import batch_expectations, row_expectations
+from rewardloop.feedback.row_facts import label_values, row_facts
+
+_EXAMPLES = 3
+
+
+@dataclass
+class BatchResult:
+    """What validation found in one batch."""
+
+    digest: str
+    kept: pl.DataFrame
+    failed: list[tuple[int, str]] = field(default_factory=list)
+    """(row of the batch, reasons in words)."""
+    lines: list[ExpectationLine] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    """Why the batch as a whole is not fit for use; empty when it is."""
+
+
+class Validator:
+    """An in-memory Great Expectations context that judges batches and keeps their results as Data Docs."""
+
+    def __init__(self, settings: ValidationSettings, criterion: str, data_docs: Path) -> None:
+        import great_expectations as gx
+        from great_expectations.checkpoint import UpdateDataDocsAction
+
+        self.settings = settings
+        self.criterion = criterion
+        self._gx = gx
+        self._context = gx.get_context(mode="ephemeral")
+        self._context.variables.progress_bars = {"globally": False}
+        site = {
+            "class_name": "SiteBuilder",
+            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(data_docs.absolute())},
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        }
+        self._context.add_data_docs_site(site_name="rewardloop", site_config=site)
+        self._action = UpdateDataDocsAction(name="data_docs", site_names=["rewardloop"])
+        self._source = self._context.data_sources.add_pandas("batches")
+
+    def judge(self, digest: str, batch: pl.DataFrame) -> BatchResult:
+        """Judge one batch: its rows first, then the batch as a whole without its failed rows."""
+        facts = row_facts(batch, self.criterion)
+        reasons: dict[int, list[str]] = {}
+        lines = []
+        for result in self._run(f"rows-{digest[:12]}", facts, row_expectations(self.settings)):
+            wrong = [int(row) for row in result.result.get("unexpected_index_list") or []]
+            meta = result.expectation_config.meta
+            for row in wrong:
+                reasons.setdefault(row, []).append(meta["found"])
+            places = [str(batch["place"][row]) for row in wrong[:_EXAMPLES]]
+            lines.append(_line(digest, "row", result, len(batch), len(wrong), places))
+        failed = sorted((row, "; ".join(dict.fromkeys(found))) for row, found in reasons.items())
+        kept = batch.with_row_index("row").filter(~pl.col("row").is_in(list(reasons))).drop("row")
+        verdict = BatchResult(digest, kept, failed, lines)
+        whole = batch_facts(kept, facts.drop(index=list(reasons)), self.criterion, len(failed) / max(len(batch), 1))
+        for result in self._run(f"batch-{digest[:12]}", whole, batch_expectations(self.settings)):
+            column = result.expectation_config.kwargs.get("column")
+            observed = None if column is None else _shown(whole[column].iloc[0])
+            lines.append(_line(digest, "batch", result, 1, int(not result.success), [], observed))
+            if not result.success:
+                verdict.reasons.append(
+                    f"{column}: found {observed}; expected {result.expectation_config.meta['expected']}"
+                )
+        return verdict
+
+    def _run(self, name: str, table: pd.DataFrame, expectations: list[Any]) -> list[Any]:
+        """Results in the order of ``expectations``; an expectation that could not be evaluated is an error."""
+        gx = self._gx
+        for order, expectation in enumerate(expectations):
+            expectation.meta["order"] = order  # results come back in another one
+        suite = self._context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
+        definition = self._context.validation_definitions.add(
+            gx.ValidationDefinition(
+                name=name,
+                data=self._source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole"),
+                suite=suite,
+            )
+        )
+        checkpoint = gx.Checkpoint(
+            name=name,
+            validation_definitions=[definition],
+            actions=[self._action],
+            result_format={"result_format": "COMPLETE"},
+        )
+        # A plain RangeIndex: Great Expectations' own row identifiers are slow where many rows fail.
+        done = self._context.checkpoints.add(checkpoint).run({"dataframe": table.reset_index(drop=True)})
+        results = next(iter(done.run_results.values())).results
+        for result in results:
+            if result.exception_info.get("raised_exception") or (not result.success and not result.result):
+                raise RuntimeError(f"{result.expectation_config.type} could not be evaluated: {result.exception_info}")
+        return sorted(results, key=lambda one: int(one.expectation_config.meta["order"]))
+
+
+def batch_facts(kept: pl.DataFrame, facts: pd.DataFrame, criterion: str, failed_share: float) -> pd.DataFrame:
+    """One row: groups, failed_share, labelers, duplicate_share, label_imbalance, agreement, decided."""
+    values = label_values(kept.with_row_index("row")).filter(criterion=criterion)
+    named = values["labeler"].drop_nulls().n_unique()
+    counts = values.filter(pl.col("kind").is_in(["rating", "acceptable"]))["value"].value_counts()["count"].to_list()
+    largest = max(counts, default=0)
+    # Single texts are compared with each other, so different values of different texts decide something.
+    apart = values.group_by("row").agg(pl.col("value").mean(), pl.col("response_id").n_unique().alias("answers"))
+    singles = apart.filter(pl.col("answers") == 1)["value"].n_unique() > 1
+    return pd.DataFrame(
+        {
+            "groups": [len(kept)],
+            "failed_share": [failed_share],
+            "labelers": [named or int(facts["labels"].max() if len(facts) else 0)],
+            "duplicate_share": [float(facts["repeats_group"].mean()) if len(facts) else 0.0],
+            "label_imbalance": [largest / sum(counts) if counts else 0.0],
+            "agreement": [agreement(kept, criterion).alpha],
+            "decided": [int(facts["decided"].sum()) + int(singles)],
+        }
+    )
+
+
+def _line(
+    digest: str,
+    level: Any,
+    result: Any,
+    checked: int,
+    unexpected: int,
+    examples: list[str],
+    observed: str | None = None,
+) -> ExpectationLine:
+    return ExpectationLine(
+        batch=digest,
+        expectation=result.expectation_config.meta["expected"],
+        level=level,
+        passed=bool(result.success),
+        checked=checked,
+        unexpected=unexpected,
+        observed=observed,
+        examples=examples,
+    )
+
+
+def _shown(value: Any) -> str:
+    if value is None or value != value:
+        return "nothing that can be computed"
+    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"

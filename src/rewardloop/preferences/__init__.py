@@ -1,0 +1,1 @@
+"""Labels become ranked groups in leak-proof splits."""

@@ -1,0 +1,116 @@
+"""Score the held-out items with the candidate and the champion, and find what the candidate is worth.
+
+In: a trained candidate, the preferences and the champion's version. Out: the completed ``scoring.json`` (public scale,
+temperature, threshold), the public parity fixture, all scores, and the evaluation evidence.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from rewardloop.config import EvaluationSettings, ThresholdSettings
+from rewardloop.evaluation.evaluate import ChampionScores, Evaluation, evaluate
+from rewardloop.evidence import PreferenceEvidence
+from rewardloop.feedback.store import FeedbackStore
+from rewardloop.modeling.parity import check_parity
+from rewardloop.modeling.reward_model import weights_digest
+from rewardloop.modeling.scoring import Floats, RewardScorer
+from rewardloop.steps.step_run import step_run
+from rewardloop.tracking.registry import load_scorer
+
+_HELD_OUT = ("validation", "calibration", "test", "golden")
+
+
+def evaluate_reward_model(
+    *,
+    reward_model: Path,
+    preferences: Path,
+    store: str,
+    settings: str,
+    champion: str,
+    tracking_uri: str,
+    code_version: str,
+    evaluation: Path,
+) -> None:
+    """Evaluate one candidate.
+
+    Args:
+        reward_model: output of ``train_reward_model``.
+        preferences: output of ``build_preferences``.
+        store: URL of the feedback store, for the anchors.
+        settings: JSON with the sections ``evaluation`` and ``threshold``.
+        champion: ``models:/NAME/VERSION`` to compare with, or empty.
+        tracking_uri: MLflow's URI, for loading the champion.
+        code_version: fingerprint of the code; part of the pipeline's cache key.
+        evaluation: output folder.
+    """
+    del code_version  # known to the cache, not to the work
+    sections = json.loads(settings)
+    wanted = EvaluationSettings.model_validate(sections["evaluation"])
+    with step_run("evaluate_reward_model", inputs=[reward_model, preferences], output=evaluation) as run:
+        scorer = RewardScorer.load(reward_model)
+        check_parity(scorer, reward_model / "parity.json", where=f"the saved model {reward_model}")
+        items = pl.read_parquet(preferences / "items.parquet")
+        pairs = pl.read_parquet(preferences / "pairs.parquet")
+        about = PreferenceEvidence.model_validate_json((preferences / "evidence" / "preferences.json").read_bytes())
+        anchors = FeedbackStore.open(store).anchors()
+        raw = _score(scorer, items, _HELD_OUT, wanted.batch_size, "scoring held-out items")
+        champion_scores, reference = None, None
+        if champion:
+            model = load_scorer(champion, tracking_uri)
+            reference = np.asarray(model.scoring["reference_anchors"], dtype=float)
+            public = model.public(_score(model, items, ("test", "golden"), wanted.batch_size, "scoring as champion"))
+            champion_scores = ChampionScores(champion.rpartition("/")[2], public, model.threshold)
+        result = evaluate(
+            items,
+            pairs,
+            raw=raw,
+            anchors_raw=scorer.raw_scores(anchors["prompt"].to_list(), anchors["response"].to_list()),
+            reference_anchors=reference,
+            champion=champion_scores,
+            evaluation=wanted,
+            threshold=ThresholdSettings.model_validate(sections["threshold"]),
+            base_scoring=scorer.scoring,
+            acceptability=about.acceptability,
+            one_labeler=about.one_labeler,
+        )
+        run.write("evaluation", result.evidence)
+        _write(evaluation, reward_model, scorer, result)
+        accuracy, threshold = result.evidence.accuracy, result.evidence.threshold
+        run.produced = f"accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}], " + (
+            f"threshold {threshold.threshold:.3f}" if threshold.certified else "no threshold certified"
+        )
+
+
+def _score(scorer: RewardScorer, items: pl.DataFrame, splits: tuple[str, ...], batch_size: int, what: str) -> Floats:
+    """Raw scores for the items of ``splits``, NaN for all others; shape (items,)."""
+    chosen = items.filter(pl.col("split").is_in(splits))
+    with tqdm(total=len(chosen), desc=what, unit="answer", mininterval=1) as bar:
+        scores = scorer.raw_scores(
+            chosen["prompt"].to_list(), chosen["response"].to_list(), batch_size=batch_size, progress=bar.update
+        )
+    everything = np.full(len(items), np.nan)
+    everything[chosen["item"].to_numpy()] = scores
+    return everything
+
+
+def _write(folder: Path, reward_model: Path, scorer: RewardScorer, result: Evaluation) -> None:
+    final = RewardScorer(scorer.model, scorer.tokenizer, result.scoring)
+    fixture: dict[str, Any] = json.loads((reward_model / "parity.json").read_text(encoding="utf-8"))
+    public = final.public(np.asarray(fixture.pop("raw_scores"), dtype=float))
+    fixture["scores"] = public.tolist()
+    fixture["allowed"] = None if final.threshold is None else final.allowed(public).tolist()
+    contents = {
+        "scoring.json": result.scoring,
+        "parity.json": fixture,
+        "candidate.json": {"digest": weights_digest(reward_model / "model")},
+    }
+    for name, content in contents.items():
+        (folder / name).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    pl.DataFrame({"item": np.arange(len(result.public)), "score": result.public}).write_parquet(
+        folder / "scores.parquet"
+    )

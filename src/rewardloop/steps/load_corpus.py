@@ -1,0 +1,62 @@
+"""Bring the batches of a corpus together as one snapshot.
+
+In: the feedback store and the digest of a corpus written there. Out: ``records.parquet`` (the FEEDBACK columns and
+``batch``) and the corpus evidence.
+"""
+
+from pathlib import Path
+
+import polars as pl
+
+from rewardloop.errors import BadInputError
+from rewardloop.evidence import BatchLine, CorpusEvidence
+from rewardloop.feedback.store import FeedbackStore
+from rewardloop.steps.step_run import step_run
+
+
+def load_corpus(*, store: str, corpus_digest: str, code_version: str, corpus: Path) -> None:
+    """Read one corpus.
+
+    Args:
+        store: URL of the feedback store.
+        corpus_digest: names the corpus.
+        code_version: fingerprint of the code; part of the pipeline's cache key.
+        corpus: output folder.
+
+    Raises:
+        BadInputError: the corpus is unknown or has no batches, or a batch was changed or is missing.
+    """
+    del code_version  # known to the cache, not to the work
+    with step_run("load_corpus", output=corpus) as run:
+        feedback = FeedbackStore.open(store)
+        wanted = feedback.read_corpus(corpus_digest)
+        if not wanted.batches:
+            reasons = "".join(f"\n  {digest[:12]}: {reason}" for digest, reason in wanted.left_out.items())
+            raise BadInputError(f"{store}: no batch to train on; ingest one, or accept a refused one:{reasons}")
+        frames: list[pl.DataFrame] = []
+        lines: list[BatchLine] = []
+        for batch in wanted.batches:
+            manifest = feedback.batch(batch.digest)
+            frames.append(feedback.read_batch(batch.digest).with_columns(batch=pl.lit(batch.digest)))
+            lines.append(
+                BatchLine(
+                    digest=batch.digest,
+                    source=manifest.source,
+                    importer=manifest.importer,
+                    ingested_at=manifest.ingested_at.isoformat(timespec="seconds"),
+                    groups=manifest.groups,
+                    labels=manifest.labels,
+                    labelers=manifest.labelers,
+                    accepted_by=batch.accepted_by,
+                )
+            )
+        records = pl.concat(frames)
+        records.write_parquet(corpus / "records.parquet")
+        labels = sum(line.labels for line in lines)
+        run.write(
+            "corpus",
+            CorpusEvidence(
+                digest=corpus_digest, batches=lines, left_out=wanted.left_out, groups=records.height, labels=labels
+            ),
+        )
+        run.produced = f"{records.height:,} groups with {labels:,} labels from {len(lines)} batches"

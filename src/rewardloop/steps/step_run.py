@@ -1,0 +1,114 @@
+"""What every step does around its own work: hand evidence on, and say how it went.
+
+KFP loses exit codes, causes and what a cached step had to say. So each step copies the evidence of its inputs beside
+its own output, and into the folder of the run (``REWARDLOOP_RUN_DIR``, set by whoever starts the run), together with a
+``StepRecord``. A step that KFP takes from its cache does not run at all; its record arrives with the first later step
+that reads its output.
+"""
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rewardloop.errors import BadInputError, RewardloopError
+from rewardloop.evidence import Evidence, StepRecord
+
+RUN_DIR = "REWARDLOOP_RUN_DIR"
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def run_folder() -> Path | None:
+    """Folder of the current run, or None when a step is called outside one."""
+    value = os.environ.get(RUN_DIR)
+    return Path(value) if value else None
+
+
+@dataclass
+class StepRun:
+    """What the body of a step may say: ``produced`` is one short line for people."""
+
+    step: str
+    folders: tuple[Path, ...]
+    produced: str = ""
+
+    def write(self, name: str, evidence: Evidence) -> None:
+        """Write ``evidence/<name>.json`` beside the step's output and into the run's folder."""
+        for folder in self.folders:
+            _write(folder / "evidence" / f"{name}.json", evidence.model_dump_json(indent=1))
+
+
+@contextmanager
+def step_run(step: str, *, inputs: Sequence[Path] = (), output: Path | None = None) -> Iterator[StepRun]:
+    """Record one step: status, seconds, what it produced or why it failed.
+
+    Args:
+        step: the step's name, the same as its file, function and component.
+        inputs: artifact folders whose evidence is handed on.
+        output: the step's main artifact folder; created when absent.
+
+    Raises:
+        BadInputError: the disk is full or read-only (an OSError of that kind in the body).
+    """
+    folders = tuple(folder for folder in (output, run_folder()) if folder is not None)
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        for source in inputs:
+            _hand_on(source, folder, cached=folder != output)
+    run = StepRun(step=step, folders=folders)
+    record = StepRecord(step=step, status="running", started_at=datetime.now(UTC).isoformat(timespec="seconds"))
+    started = time.monotonic()
+
+    def close(**fields: object) -> None:
+        seconds = round(time.monotonic() - started, 3)
+        done = record.model_copy(update={"seconds": seconds, "produced": run.produced, **fields})
+        for folder in folders:
+            _write(folder / "steps" / f"{step}.json", done.model_dump_json(indent=1))
+
+    close(status="running", seconds=None)
+    try:
+        yield run
+    except RewardloopError as error:
+        close(status="failed", error=str(error), exit_code=error.exit_code)
+        raise
+    except OSError as error:
+        if error.errno not in _DISK:
+            close(status="failed", error=f"{type(error).__name__}: {error}", exit_code=1)
+            raise
+        clear = BadInputError(f"{error.filename or output}: {error.strerror}; free space or correct the permissions")
+        close(status="failed", error=str(clear), exit_code=clear.exit_code)
+        raise clear from error
+    except BaseException as error:
+        close(status="failed", error=f"{type(error).__name__}: {error}", exit_code=1)
+        raise
+    close(status="finished")
+
+
+def _hand_on(source: Path, target: Path, *, cached: bool) -> None:
+    for path in sorted((source / "evidence").glob("*.json")):
+        (target / "evidence").mkdir(exist_ok=True)
+        shutil.copyfile(path, target / "evidence" / path.name)
+    for path in sorted((source / "steps").glob("*.json")):
+        place = target / "steps" / path.name
+        if cached and place.exists():
+            continue  # this run did that step itself
+        record = StepRecord.model_validate_json(path.read_bytes())
+        _write(place, record.model_copy(update={"status": "cached"} if cached else {}).model_dump_json(indent=1))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        # A full disk must not hide the failure that is being recorded.
+        temporary.unlink(missing_ok=True)
+        if '"failed"' not in text:
+            raise

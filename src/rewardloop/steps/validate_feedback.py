@@ -1,0 +1,128 @@
+"""Great Expectations judge every batch of the corpus: bad rows go to quarantine, a bad batch stops the run.
+
+In: the corpus. Out: its rows without the bad ones, Great Expectations' Data Docs, and rows in the store's quarantine. A
+refused batch is marked in the store and left out of later corpora, so that it never blocks the loop.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from rewardloop.config import PreferenceSettings, ValidationSettings
+from rewardloop.errors import BadInputError
+from rewardloop.evidence import BatchVerdict, CorpusEvidence, ValidationEvidence
+from rewardloop.feedback.store import FeedbackStore
+from rewardloop.feedback.validation import BatchResult, Validator
+from rewardloop.steps.step_run import StepRun, step_run
+
+_SHOWN = 3
+
+
+def validate_feedback(
+    *, corpus: Path, store: str, settings: str, code_version: str, validated: Path, data_docs: Path
+) -> None:
+    """Validate each batch alone.
+
+    Args:
+        corpus: output of ``load_corpus``.
+        store: URL of the feedback store, for quarantine and refusals.
+        settings: JSON with the sections ``validation`` and ``preferences``.
+        code_version: fingerprint of the code; part of the pipeline's cache key.
+        validated: output folder.
+        data_docs: output folder of Great Expectations' own pages.
+
+    Raises:
+        BadInputError: a batch is refused (all of them are named), or no row is left.
+    """
+    del code_version  # known to the cache, not to the work
+    sections = json.loads(settings)
+    limits = ValidationSettings.model_validate(sections["validation"])
+    criterion = PreferenceSettings.model_validate(sections["preferences"]).criterion
+    with step_run("validate_feedback", inputs=[corpus], output=validated) as run:
+        about = CorpusEvidence.model_validate_json((corpus / "evidence" / "corpus.json").read_bytes())
+        accepted = {line.digest: line.accepted_by for line in about.batches}
+        records = pl.read_parquet(corpus / "records.parquet")
+        validator = Validator(limits, criterion, data_docs)
+        results = [
+            validator.judge(str(digest), part.drop("batch"))
+            for (digest,), part in records.partition_by("batch", as_dict=True, maintain_order=True).items()
+        ]
+        opened = FeedbackStore.open(store)
+        for result in results:
+            if result.failed:
+                rows = records.filter(batch=result.digest)
+                opened.quarantine(result.digest, "validation", _quarantined(rows, result))
+        refused = [result for result in results if result.reasons and not accepted.get(result.digest)]
+        _write_evidence(run, results, {result.digest for result in refused}, accepted, limits)
+        for result in refused:
+            opened.refuse(result.digest, result.reasons)
+        if refused:
+            raise BadInputError(_explain(refused, about, records))
+        kept = pl.concat([result.kept.with_columns(pl.lit(result.digest).alias("batch")) for result in results])
+        if kept.is_empty():
+            raise BadInputError("validate_feedback: every row is in quarantine, nothing is left to train on")
+        kept.write_parquet(validated / "records.parquet")
+        passed = sum(line.passed for result in results for line in result.lines)
+        checks = sum(len(result.lines) for result in results)
+        lost = len(records) - len(kept)
+        run.produced = f"{len(kept):,} groups kept, {lost:,} quarantined; {passed} of {checks} expectations met"
+
+
+def _quarantined(rows: pl.DataFrame, result: BatchResult) -> list[dict[str, Any]]:
+    return [
+        {"place": rows["place"][row], "reason": reason, "row": rows.row(row, named=True)}
+        for row, reason in result.failed
+    ]
+
+
+def _write_evidence(
+    run: StepRun,
+    results: list[BatchResult],
+    refused: set[str],
+    accepted: dict[str, str | None],
+    limits: ValidationSettings,
+) -> None:
+    counts: dict[str, int] = {}
+    for result in results:
+        for _, reason in result.failed:
+            counts[reason] = counts.get(reason, 0) + 1
+    kept = sum(len(result.kept) for result in results)
+    run.write(
+        "validation",
+        ValidationEvidence(
+            groups_in=kept + sum(len(result.failed) for result in results),
+            groups_kept=kept,
+            quarantined=counts,
+            batches=[
+                BatchVerdict(
+                    digest=result.digest,
+                    groups=len(result.kept) + len(result.failed),
+                    quarantined=len(result.failed),
+                    limit=limits.max_failed_share,
+                    refused=result.digest in refused,
+                    accepted_by=accepted.get(result.digest),
+                    reasons=result.reasons,
+                )
+                for result in results
+            ],
+            expectations=[line for result in results for line in result.lines],
+        ),
+    )
+
+
+def _explain(refused: list[BatchResult], about: CorpusEvidence, records: pl.DataFrame) -> str:
+    sources = {line.digest: line.source for line in about.batches}
+    parts = []
+    for result in refused:
+        short = result.digest[:12]
+        rows = records.filter(batch=result.digest)
+        bad = [f"{rows['place'][row]}: {reason}" for row, reason in result.failed[:_SHOWN]]
+        title = f"batch {short} ({sources.get(result.digest, '?')}) is refused:"
+        parts.append("\n  ".join([title, *result.reasons, *bad]))
+    first = refused[0].digest[:12]
+    return (
+        "\n".join(parts) + "\nThe next run goes on without it. To use it all the same: "
+        f"rewardloop accept {first} --reason WHY; to mend it, correct the file and ingest it again."
+    )

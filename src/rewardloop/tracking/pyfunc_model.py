@@ -1,0 +1,109 @@
+"""The reward model as MLflow serves it: rows of prompt and response in, score, allowed, threshold, version out.
+
+This file is registered with every version (models from code, no pickle) and runs where rewardloop is not installed: it
+imports MLflow, pandas and the standard library only. How a text is scored is decided by the copy of ``scoring.py`` that
+lies beside the weights; it is loaded under a name of its own, so that two versions can be loaded side by side.
+"""
+
+import importlib.util
+import json
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+import yaml
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined]
+
+
+class _SourceOnly(SourceFileLoader):
+    """Bytecode is neither read nor written: it would be a file that nobody registered."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the source itself."""
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
+
+
+def load_scoring(directory: Path) -> ModuleType:
+    """Import ``directory/scoring.py`` as a module that shares nothing with any other copy."""
+    path = directory / "scoring.py"
+    name = f"reward_model_scoring_{uuid4().hex}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=_SourceOnly(name, str(path)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+class RewardModel(PythonModel):
+    """Answers ``score``, ``allowed``, ``threshold`` and ``model_version`` per row."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the scorer, and find out which version this is (empty when loaded from outside the registry)."""
+        directory = Path(context.artifacts["reward_model"])
+        self.scorer = load_scoring(directory).RewardScorer.load(directory)
+        # MLflow writes this file beside MLmodel when a version is loaded by its name.
+        meta = directory.parents[1] / "registered_model_meta"
+        self.version = str(yaml.safe_load(meta.read_bytes())["model_version"]) if meta.is_file() else ""
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Score rows of ``response`` and, optionally, ``prompt``: a text, a JSON list of messages, or empty for none.
+
+        Answers that are too long for the model have no score and are not allowed. Without a certified threshold
+        ``threshold`` and ``allowed`` are empty.
+        """
+        if "response" not in model_input.columns:
+            raise _refused(f"no column 'response'; found {sorted(map(str, model_input.columns))}")
+        responses = model_input["response"].tolist()
+        for row, response in enumerate(responses):
+            if not isinstance(response, str):
+                raise _refused(f"row {row}: 'response' is {response!r}; expected a text")
+        given = model_input["prompt"].tolist() if "prompt" in model_input.columns else [""] * len(responses)
+        scores = self.scorer.score([_messages(row, prompt) for row, prompt in enumerate(given)], responses)
+        threshold = self.scorer.threshold
+        return pd.DataFrame(
+            {
+                "score": scores,
+                "allowed": [None] * len(responses) if threshold is None else self.scorer.allowed(scores),
+                "threshold": float("nan") if threshold is None else threshold,
+                "model_version": self.version,
+            },
+            index=model_input.index,
+        )
+
+
+def _messages(row: int, prompt: Any) -> list[dict[str, str]]:
+    if prompt is None or prompt == "" or (isinstance(prompt, float) and prompt != prompt):
+        return []
+    if not isinstance(prompt, str):
+        raise _refused(f"row {row}: 'prompt' is {prompt!r}; expected a text, a JSON list of messages, or nothing")
+    if prompt.lstrip().startswith("["):
+        try:
+            content = json.loads(prompt)
+        except json.JSONDecodeError:
+            content = None  # a text that happens to begin with a bracket
+        if isinstance(content, list) and all(isinstance(item, dict) for item in content):
+            return [_message(row, item) for item in content]
+    return [{"role": "user", "content": prompt}]
+
+
+def _message(row: int, item: dict[str, Any]) -> dict[str, str]:
+    role, content = item.get("role"), item.get("content")
+    if role not in ("system", "user", "assistant", "tool") or not isinstance(content, str):
+        raise _refused(f"row {row}: message {item!r}; expected a role (system, user, assistant, tool) and a content")
+    return {"role": role, "content": content}
+
+
+def _refused(message: str) -> MlflowException:
+    return MlflowException.invalid_parameter_value(message)  # type: ignore[no-any-return]
+
+
+set_model(RewardModel())

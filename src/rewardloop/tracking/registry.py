@@ -1,0 +1,222 @@
+"""Registered reward models: put one in, find one, load one; nothing is loaded that is not what was registered.
+
+In: a directory with weights, ``scoring.json``, ``parity.json``, ``scoring.py`` and their manifest. Out: a version of
+the organization's model in MLflow's registry, or a ``RewardScorer`` that scores with the version's own code.
+"""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import cast
+
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types.schema import ColSpec, DataType, Schema
+
+from rewardloop.errors import BadInputError, RewardloopError
+from rewardloop.modeling.parity import check_parity
+from rewardloop.modeling.scoring import RewardScorer
+from rewardloop.storage import Storage
+from rewardloop.tracking.history import History
+from rewardloop.tracking.manifest import verify_manifest
+from rewardloop.tracking.runs import ensure_experiment, start_step
+
+FOLDER = "reward_model"
+MANIFEST_TAG = "manifest_digest"
+_PACKAGES = ("mlflow", "pandas", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version in the registry; ``parity_difference``: largest difference of a fixture score after reloading."""
+
+    version: str
+    parity_difference: float
+
+
+def resolve(model_name: str, version_or_alias: str, tracking_uri: str, storage: Storage) -> str:
+    """``models:/NAME/VERSION`` for a version number or an alias.
+
+    ``champion`` and ``previous`` are read from the history, and MLflow's aliases are repaired where they differ.
+
+    Raises:
+        BadInputError: there is no such version; what exists is listed.
+    """
+    client = MlflowClient(tracking_uri=tracking_uri)
+    known = sorted(int(item.version) for item in _versions(client, model_name))
+    exists = f"registered: {', '.join(map(str, known))}" if known else "nothing is registered yet: rewardloop run"
+    if version_or_alias in ("champion", "previous"):
+        history = History(storage, model_name)
+        record = history.champion()
+        version = record and (record.version if version_or_alias == "champion" else record.previous)
+        if version is None:
+            raise BadInputError(f"{model_name}: there is no {version_or_alias} yet; {exists}")
+        history.project_aliases(client)
+        return f"models:/{model_name}/{version}"
+    try:
+        if version_or_alias.isdecimal():
+            found = client.get_model_version(model_name, version_or_alias)
+        else:
+            found = client.get_model_version_by_alias(model_name, version_or_alias)
+    except MlflowException as error:
+        raise BadInputError(
+            f"{model_name}: no version or alias {version_or_alias!r} in {tracking_uri}; {exists}. "
+            "Aliases are champion, previous and candidate"
+        ) from error
+    return f"models:/{model_name}/{found.version}"
+
+
+def load_scorer(model_uri: str, tracking_uri: str) -> RewardScorer:
+    """Load ``models:/NAME/VERSION`` with the scoring code it was registered with.
+
+    Raises:
+        BadInputError: the registry has no such version, or it was not registered by rewardloop.
+        RewardloopError: its files are not the ones that were registered, or it scores differently than when certified.
+    """
+    return _load(model_uri, tracking_uri)[0]
+
+
+def parity_of(model_uri: str, tracking_uri: str) -> float:
+    """Load a version as ``load_scorer`` does and return the largest difference of a fixture score."""
+    return _load(model_uri, tracking_uri)[1]
+
+
+def find(name: str, tags: Mapping[str, str], tracking_uri: str) -> str | None:
+    """The newest version that carries all of ``tags``, or None."""
+    versions = _versions(MlflowClient(tracking_uri=tracking_uri), name)
+    fitting = [int(item.version) for item in versions if tags.items() <= item.tags.items()]
+    return str(max(fitting)) if fitting else None
+
+
+def register(
+    directory: Path, *, name: str, tags: Mapping[str, str], tracking_uri: str, parent_run_id: str | None
+) -> Registered:
+    """Register ``directory`` as a new version of ``name`` with the alias ``candidate``, and load it back.
+
+    Args:
+        directory: weights, ``scoring.json``, ``parity.json``, ``scoring.py`` and ``manifest.json``.
+        name: the registered model.
+        tags: tags of the version, ``manifest_digest`` among them.
+        tracking_uri: what ``connect`` returned.
+        parent_run_id: the pipeline's MLflow run; None outside one.
+
+    Raises:
+        RewardloopError: the version scores differently once loaded from the registry; it was deleted again.
+    """
+    client = MlflowClient(tracking_uri=tracking_uri)
+    if parent_run_id:
+        run = start_step(client, parent_run_id, "register_models")
+    else:
+        home = Path(os.environ.get("REWARDLOOP_HOME", ".rewardloop"))
+        experiment = ensure_experiment(client, name.removesuffix("-reward"), home)
+        run = client.create_run(experiment, run_name="register_models")
+    status = "FAILED"
+    try:
+        _log_model(client, run.info.run_id, directory)
+        source = f"{run.info.artifact_uri}/{FOLDER}"
+        registered = _create_version(client, name, source, run.info.run_id, tags)
+        status = "FINISHED"
+    finally:
+        client.set_terminated(run.info.run_id, status=status)
+    return registered
+
+
+def _create_version(client: MlflowClient, name: str, source: str, run_id: str, tags: Mapping[str, str]) -> Registered:
+    new = not client.search_registered_models(f"name = '{name}'", max_results=1)
+    if new:
+        try:
+            client.create_registered_model(name)
+        except MlflowException:
+            client.get_registered_model(name)  # another process was faster
+    version = str(client.create_model_version(name, source, run_id=run_id, tags=dict(tags)).version)
+    try:
+        difference = parity_of(f"models:/{name}/{version}", client.tracking_uri)
+    except BaseException:
+        client.delete_model_version(name, version)
+        if new and not _versions(client, name):
+            client.delete_registered_model(name)
+        raise
+    client.set_registered_model_alias(name, "candidate", version)
+    return Registered(version, difference)
+
+
+def _log_model(client: MlflowClient, run_id: str, directory: Path) -> None:
+    from mlflow.pyfunc import save_model
+
+    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+        # An example would only be checked with a warning; the fixture is checked with an error.
+        warnings.filterwarnings("ignore", message=".*input example was not provided")
+        target = Path(temporary) / FOLDER
+        save_model(
+            str(target),
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={FOLDER: str(directory)},
+            signature=ModelSignature(
+                inputs=Schema(
+                    [ColSpec(DataType.string, "response"), ColSpec(DataType.string, "prompt", required=False)]
+                ),
+                outputs=Schema(
+                    [
+                        ColSpec(DataType.double, "score"),
+                        ColSpec(DataType.boolean, "allowed", required=False),
+                        ColSpec(DataType.double, "threshold", required=False),
+                        ColSpec(DataType.string, "model_version", required=False),
+                    ]
+                ),
+            ),
+            # A local version (torch's +cpu) is on no index.
+            pip_requirements=[f"{package}=={installed_version(package).partition('+')[0]}" for package in _PACKAGES],
+        )
+        client.log_artifacts(run_id, str(target), FOLDER)
+
+
+def _load(model_uri: str, tracking_uri: str) -> tuple[RewardScorer, float]:
+    from rewardloop.tracking.pyfunc_model import load_scoring
+
+    client = MlflowClient(tracking_uri=tracking_uri)
+    name, _, number = model_uri.removeprefix("models:/").partition("/")
+    try:
+        version = client.get_model_version(name, number)
+    except MlflowException as error:
+        raise BadInputError(f"{model_uri}: is not in {tracking_uri}: {error.message}") from error
+    digest = version.tags.get(MANIFEST_TAG)
+    if digest is None:
+        raise BadInputError(f"{model_uri}: has no tag {MANIFEST_TAG}, so it was not registered by rewardloop")
+    with _files(client, version) as directory:
+        verify_manifest(directory, digest)
+        # The copy has the same interface as the class it is a copy of.
+        scorer = cast(RewardScorer, load_scoring(directory).RewardScorer.load(directory))
+        return scorer, check_parity(scorer, directory / "parity.json", where=f"{model_uri} in {tracking_uri}")
+
+
+@contextmanager
+def _files(client: MlflowClient, version: ModelVersion) -> Iterator[Path]:
+    """The version's files: where they lie if that is this machine, else downloaded for as long as they are needed."""
+    place = client.get_model_version_download_uri(version.name, version.version)
+    with tempfile.TemporaryDirectory() as temporary:
+        target = None if place.startswith(("file:", "/")) else temporary
+        try:
+            root = download_artifacts(artifact_uri=place, dst_path=target, tracking_uri=client.tracking_uri)
+        except (MlflowException, OSError) as error:
+            raise RewardloopError(
+                f"models:/{version.name}/{version.version}: its files at {place} cannot be read: {error}"
+            ) from error
+        yield Path(root) / "artifacts" / FOLDER
+
+
+def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    found: list[ModelVersion] = []
+    page = client.search_model_versions(f"name = '{name}'")
+    found += page
+    while page.token:
+        page = client.search_model_versions(f"name = '{name}'", page_token=page.token)
+        found += page
+    return found

@@ -1,0 +1,167 @@
+"""The whole loop, as a user runs it: the command line, KFP's local runner, MLflow on SQLite, a tiny model."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.smoke_data import write_ratings
+
+CONFIG = Path("conf/smoke.yaml").resolve()
+
+
+class Workplace:
+    """A folder with a store of its own, and the command run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {"COLUMNS": "200", "REWARDLOOP_CONFIG": str(CONFIG)}
+        for name in ("REWARDLOOP_HOME", "REWARDLOOP_RUN_DIR", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+            self.environment.pop(name, None)
+
+    def rewardloop(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "rewardloop.cli.main", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+
+    def ingest(self, name: str, **data: int | bool) -> subprocess.CompletedProcess[str]:
+        return self.rewardloop("ingest", str(write_ratings(self.folder / name, **data)))  # type: ignore[arg-type]
+
+    @property
+    def runs(self) -> list[Path]:
+        return sorted((self.folder / ".rewardloop" / "runs").iterdir())
+
+    def evidence(self, name: str) -> dict[str, object]:
+        content: dict[str, object] = json.loads((self.runs[-1] / "evidence" / f"{name}.json").read_text())
+        return content
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.folder / '.rewardloop' / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A workplace after its first batch and run."""
+    workplace = Workplace(tmp_path_factory.mktemp("loop"))
+    taken = workplace.ingest("first.csv", texts=700, seed=1)
+    assert taken.returncode == 0, taken.stderr
+    done = workplace.rewardloop("run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    workplace.first_output = done.stdout  # type: ignore[attr-defined]
+    return workplace
+
+
+def test_a_batch_becomes_a_champion_with_a_threshold(loop: Workplace) -> None:
+    version = loop.client.get_model_version_by_alias("smoke-reward", "champion")
+    assert version.version == "1"
+    evaluation = loop.evidence("evaluation")
+    threshold = evaluation["threshold"]
+    assert isinstance(threshold, dict)
+    assert threshold["certified"]
+    assert float(version.tags["threshold"]) == pytest.approx(threshold["threshold"])
+    assert (loop.runs[0] / "report.html").stat().st_size > 20_000
+
+
+def test_every_step_says_what_it_produced(loop: Workplace) -> None:
+    for step in ("load_corpus", "validate_feedback", "build_preferences", "train_reward_model", "register_models"):
+        assert re.search(rf"^  {step} +\d+\.\d s  \S", loop.first_output, re.MULTILINE), step  # type: ignore[attr-defined]
+    assert "Try next:" in loop.first_output  # type: ignore[attr-defined]
+
+
+def test_champion_prefers_the_better_answer(loop: Workplace) -> None:
+    scored = loop.rewardloop("score", "--text", "good good good film", "--text", "bad bad bad film")
+    assert scored.returncode == 0, scored.stderr
+    good, bad, last = scored.stdout.splitlines()[-3:]
+    assert "accept" in good
+    assert "block" in bad
+    assert last.startswith("threshold")
+
+
+def test_file_of_answers_gives_mean_share_and_worst(loop: Workplace) -> None:
+    answers = loop.folder / "answers.jsonl"
+    answers.write_text("".join(json.dumps({"response": text}) + "\n" for text in ("good good film", "bad bad film")))
+    scored = loop.rewardloop("score", "--file", str(answers), "--output", str(loop.folder / "scores.jsonl"))
+    assert scored.returncode == 0, scored.stderr
+    assert "accepted         50.0%" in scored.stdout
+    assert scored.stdout.index("bad bad") > scored.stdout.index("worst answers")
+    assert len((loop.folder / "scores.jsonl").read_text().splitlines()) == 2
+
+
+def test_nothing_new_trains_nothing(loop: Workplace) -> None:
+    before = len(loop.runs)
+    again = loop.rewardloop("ingest", "first.csv")
+    assert "nothing new" in again.stdout
+    started = time.monotonic()
+    done = loop.rewardloop("run")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Nothing new")
+    assert time.monotonic() - started < 5
+    assert len(loop.runs) == before
+
+
+def test_second_batch_is_compared_with_the_champion(loop: Workplace) -> None:
+    assert loop.ingest("second.csv", texts=300, seed=2).returncode == 0
+    done = loop.rewardloop("run")
+    assert done.returncode in (0, 3), done.stdout + done.stderr
+    comparison = loop.evidence("evaluation")["champion"]
+    assert isinstance(comparison, dict)
+    assert comparison["version"] == "1"
+    assert "champion" in done.stdout
+    blessed = loop.evidence("blessing")["blessed"]
+    champion = loop.client.get_model_version_by_alias("smoke-reward", "champion").version
+    assert champion == ("2" if blessed else "1")
+
+
+def test_flipped_labels_are_refused(tmp_path: Path) -> None:
+    """Half of the batch says the opposite: nobody can learn from that, and nothing may be registered."""
+    workplace = Workplace(tmp_path)
+    right = write_ratings(tmp_path / "right.csv", texts=350, seed=3)
+    wrong = write_ratings(tmp_path / "wrong.csv", texts=350, seed=4, flipped=True)
+    assert workplace.rewardloop("ingest", str(right), str(wrong)).returncode == 0
+    done = workplace.rewardloop("run")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "Not blessed" in done.stdout
+    assert workplace.evidence("blessing")["blessed"] is False
+    assert workplace.client.search_registered_models() == []
+    assert "Not blessed" in (workplace.runs[0] / "report.html").read_text()
+
+
+def test_stopping_the_run_ends_its_steps_and_leaves_the_report(tmp_path: Path) -> None:
+    import psutil
+
+    workplace = Workplace(tmp_path)
+    assert workplace.ingest("batch.csv", texts=700, seed=5).returncode == 0
+    slow = ["--set", "training.epochs=500", "--set", "training.patience=1000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rewardloop.cli.main", "run", *slow],
+        cwd=tmp_path,
+        env=workplace.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    record = "train_reward_model.json"
+    while not list((tmp_path / ".rewardloop").glob(f"runs/*/steps/{record}")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert children
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), output
+    assert "train_reward_model" in (workplace.runs[0] / "report.html").read_text()

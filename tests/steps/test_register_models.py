@@ -1,0 +1,123 @@
+"""register_models: only a blessed candidate is registered, once, and becomes the champion."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from rewardloop.errors import NotBlessedError, RewardloopError
+from rewardloop.evidence import RegistrationEvidence, StepRecord
+from rewardloop.storage import Storage
+from rewardloop.tracking.connection import connect
+from rewardloop.tracking.history import History
+from tests.registered import Candidate, bless, make_candidate, write
+from tests.run_folders import evaluation
+
+
+@pytest.fixture(scope="module")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return connect(None, tmp_path_factory.mktemp("tracking"), 5)
+
+
+@pytest.fixture
+def candidate(tiny_base: str, tracking_uri: str, tmp_path: Path) -> Candidate:
+    made = make_candidate(tmp_path, tiny_base, tracking_uri)
+    return Candidate(tmp_path, made.tracking_uri, organization=f"org-{abs(hash(tmp_path)):x}")
+
+
+def _evidence(folder: Path) -> RegistrationEvidence:
+    return RegistrationEvidence.model_validate_json((folder / "evidence" / "registration.json").read_bytes())
+
+
+def test_versions_follow_each_other_and_a_retry_registers_nothing_twice(candidate: Candidate, tiny_base: str) -> None:
+    first = candidate.register()
+    record = StepRecord.model_validate_json((first / "steps" / "register_models.json").read_bytes())
+    assert record.produced == f"{candidate.name} version 1, champion, threshold 0.412"
+    evidence = _evidence(first)
+    assert (evidence.version, evidence.previous, evidence.champion, evidence.history_sequence) == ("1", None, True, 1)
+    assert evidence.parity_difference < 1e-5
+
+    assert _evidence(candidate.register(output="again")) == evidence
+    client = MlflowClient(candidate.tracking_uri)
+    (version,) = client.search_model_versions(f"name = '{candidate.name}'")
+    assert version.tags["threshold"] == "0.412"
+    assert (version.tags["alpha"], version.tags["delta"], version.tags["blessed"]) == ("0.05", "0.1", "true")
+    assert version.tags["corpus_digest"] == "corpus-1"
+    assert version.tags["manifest_digest"] == evidence.manifest_digest
+    rate = evaluation().threshold.false_accept_rate
+    assert rate is not None
+    assert float(version.tags["false_accept_rate"]) == rate.value
+    assert client.get_run(version.run_id).info.status == "FINISHED"
+
+    # Killed between the registry and the history: the second try completes the same version.
+    store = str(candidate.folder / "another store")
+    late = _evidence(candidate.register(output="late", store=store))
+    assert (late.version, late.history_sequence) == ("1", 1)
+
+    second = Candidate(candidate.folder / "second", candidate.tracking_uri, candidate.organization)
+    make_candidate(second.folder, tiny_base, candidate.tracking_uri, seed=1)
+    bless(second, champion="1")
+    evidence = _evidence(second.register(store=candidate.store))
+    assert (evidence.version, evidence.previous, evidence.history_sequence) == ("2", "1", 2)
+    aliases = client.get_registered_model(candidate.name).aliases
+    assert {name: str(number) for name, number in aliases.items()} == {
+        "candidate": "2",
+        "champion": "2",
+        "previous": "1",
+    }
+
+
+def test_not_blessed(candidate: Candidate) -> None:
+    bless(candidate, blessed=False, reasons=["accuracy: 0.50 is below 0.80"])
+    with pytest.raises(NotBlessedError, match=r"accuracy: 0\.50 is below"):
+        candidate.register()
+    _nothing_registered(candidate)
+
+
+def test_blessing_of_other_weights(candidate: Candidate) -> None:
+    (candidate.folder / "reward_model" / "model" / "config.json").write_text("{}")
+    with pytest.raises(RewardloopError, match="the evaluation is for"):
+        candidate.register()
+    write(candidate.folder / "evaluation" / "candidate.json", {"digest": "0" * 64})
+    bless(candidate, candidate="0" * 64)
+    with pytest.raises(RewardloopError, match="but the evaluation is for 000000000000"):
+        candidate.register()
+    _nothing_registered(candidate)
+
+
+def test_blessing_that_was_edited(candidate: Candidate) -> None:
+    bless(candidate, candidate="0" * 64)
+    with pytest.raises(RewardloopError, match="but the blessing is for 000000000000"):
+        candidate.register()
+    _nothing_registered(candidate)
+
+
+def test_blessing_of_another_corpus(candidate: Candidate) -> None:
+    with pytest.raises(RewardloopError, match="blessing is for corpus corpus-1, but this run is for corpus-2"):
+        candidate.register(corpus="corpus-2")
+    _nothing_registered(candidate)
+
+
+def test_champion_changed_since_the_comparison(candidate: Candidate) -> None:
+    History(Storage.open(candidate.store), candidate.name).append(
+        "promote", "5", expected=None, why="somebody else", threshold=None, compared_with="nothing"
+    )
+    with pytest.raises(RewardloopError, match="compared with no champion, but the champion is now version 5"):
+        candidate.register()
+    _nothing_registered(candidate)
+
+
+def test_scores_that_cannot_be_repeated(candidate: Candidate) -> None:
+    parity = json.loads((candidate.folder / "evaluation" / "parity.json").read_text())
+    parity["scores"][0] += 0.5
+    write(candidate.folder / "evaluation" / "parity.json", parity)
+    with pytest.raises(RewardloopError, match=r"text 0 of parity\.json"):
+        candidate.register()
+    _nothing_registered(candidate)
+    assert History(Storage.open(candidate.store), candidate.name).records() == []
+
+
+def _nothing_registered(candidate: Candidate) -> None:
+    client = MlflowClient(candidate.tracking_uri)
+    assert candidate.name not in [model.name for model in client.search_registered_models()]

@@ -1,0 +1,198 @@
+"""Every importer against golden files written by hand: what each row of a file becomes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewardloop.config import ValidationSettings
+from rewardloop.errors import BadInputError
+from rewardloop.feedback.importers.base import Outcome, Rejected, Repeated, Taken, choose, importers, parse_options
+from rewardloop.feedback.importers.table import Table
+from rewardloop.feedback.reading import Source, read_sources
+from rewardloop.tables import canonical_json
+
+DATA = Path(__file__).parent / "data"
+WIDE = {"text": "Request", "id": "Id", "segment": "Community", "score": "Score#", "labeler": "TurkId#"}
+
+# file, format, options, columns, does `auto` find it with the same options
+CASES: list[tuple[str, str, dict[str, str], dict[str, str], bool]] = [
+    ("canonical.jsonl", "canonical", {}, {}, True),
+    ("wide.csv", "ratings-wide", {"scale": "1..25", "criterion": "politeness"}, WIDE, True),
+    ("wide_groups.tsv", "ratings-wide", {"group": "labelers"}, {}, True),
+    ("wide_names.csv", "ratings-wide", {}, {"text": "answer", "prompt": "question", "score": "by_*"}, True),
+    ("long.csv", "ratings-long", {"scale": "0..5", "source": "desk"}, {"id": "item"}, True),
+    ("long_anonymous.csv", "ratings-long", {}, {}, False),
+    ("lists.tsv", "rating-lists", {"scale": "-4..4", "default_segment": "film"}, {"document": "doc"}, False),
+    ("classes.csv", "classification", {}, {"text": "review", "label": "sentiment"}, False),
+    ("classes_numbers.jsonl", "classification", {"positive": "4, 5", "negative": "1,2"}, {}, True),
+    ("hh.jsonl", "pairs", {}, {}, True),
+    ("trl.jsonl", "pairs", {"labeler_kind": "model", "criterion": "help"}, {}, True),
+    (
+        "implicit.csv",
+        "pairs",
+        {"strings": "common-prefix"},
+        {"chosen": "better", "rejected": "worse", "labeler": "who"},
+        True,
+    ),
+]
+
+
+def table(name: str) -> Table:
+    (source,) = read_sources([DATA / name])
+    return Table.of(source)
+
+
+def table_of(text: str, name: str = "labels.csv") -> Table:
+    return Table.of(Source(name, text, "0" * 64))
+
+
+def read(table: Table, name: str, options: dict[str, str], columns: dict[str, str]) -> list[Outcome]:
+    chosen = importers()[name]
+    return list(chosen.read(table, parse_options(chosen, options, columns), ValidationSettings()))
+
+
+def shown(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as the golden files write it."""
+    if isinstance(outcome, Taken):
+        lines = [int(row.place.rpartition(":")[2]) for row in outcome.rows]
+        return {"lines": lines, "group": _without_made_ids(json.loads(canonical_json(outcome.group)))}
+    lines = [int(outcome.row.place.rpartition(":")[2])]
+    if isinstance(outcome, Repeated):
+        return {"lines": lines, "repeated": True}
+    return {"lines": lines, "rejected": outcome.reason}
+
+
+def _without_made_ids(group: dict[str, Any]) -> dict[str, Any]:
+    """Ids made from content are written ``*``; where labels name them, the response's text stands for them."""
+    made = {one["response_id"]: one["content"] for one in group["responses"] if one["response_id"].startswith("c_")}
+    for response in group["responses"]:
+        response["response_id"] = "*" if response["response_id"] in made else response["response_id"]
+    for label in group["labels"]:
+        for field in {"scores", "values", "ranks"} & set(label):
+            label[field] = {made.get(key, key): value for key, value in label[field].items()}
+    group["group_id"] = "*" if group["group_id"].startswith("c_") else group["group_id"]
+    return group
+
+
+@pytest.mark.parametrize(("name", "format", "options", "columns", "auto"), CASES, ids=[case[0] for case in CASES])
+def test_golden_file(name: str, format: str, options: dict[str, str], columns: dict[str, str], auto: bool) -> None:
+    outcomes = read(table(name), format, options, columns)
+    expected = (DATA / name).with_suffix(".expected.jsonl").read_text(encoding="utf-8")
+    by_line = sorted((shown(outcome) for outcome in outcomes), key=lambda one: one["lines"])
+    assert by_line == [json.loads(line) for line in expected.split("\n") if line]
+
+
+@pytest.mark.parametrize(("name", "format", "options", "columns", "auto"), CASES, ids=[case[0] for case in CASES])
+def test_auto_takes_the_same_importer_or_says_that_it_cannot(
+    name: str, format: str, options: dict[str, str], columns: dict[str, str], auto: bool
+) -> None:
+    if auto:
+        choice = choose([table(name)], "auto", options, columns)
+        assert choice.importer.name == format
+        assert choice.reason
+    else:  # neutral labels, scores without labelers, a broken list: nothing to be sure by
+        with pytest.raises(BadInputError, match="format not recognized; found"):
+            choose([table(name)], "auto", options, columns)
+
+
+def test_auto_refuses_what_two_formats_may_be() -> None:
+    both = table_of("text,label,labeler,score\nx,1,anna,3\n")
+    with pytest.raises(BadInputError, match=r"may be any of: classification .*; ratings-long .*--format"):
+        choose([both], "auto", {}, {})
+
+
+def test_unknown_format_names_the_known_ones() -> None:
+    with pytest.raises(BadInputError, match="--format csv: unknown; allowed: auto, canonical, classification, pairs"):
+        choose([table("wide.csv")], "csv", {}, {})
+
+
+def test_every_wrong_option_is_listed_with_what_is_allowed() -> None:
+    with pytest.raises(BadInputError) as caught:
+        choose([table("wide.csv")], "ratings-wide", {"grup": "x", "text": "Request"}, {"scale": "1..5"})
+    lines = str(caught.value).split("\n")
+    assert len(lines) == 3
+    assert "--option grup: unknown for format ratings-wide; allowed: criterion, labeler_kind, sampling," in lines[0]
+    assert "--option text" in lines[1]
+    assert "--column scale" in lines[2]
+    assert "text, id, prompt, segment, document, score, labeler" in lines[2]
+
+
+@pytest.mark.parametrize("scale", ["5", "5..1", "a..b", "1..nan"])
+def test_a_scale_that_is_none_is_refused(scale: str) -> None:
+    with pytest.raises(BadInputError, match=r"--option scale=.*expected LOWEST..HIGHEST"):
+        parse_options(importers()["ratings-long"], {"scale": scale}, {})
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"text": "Reqest", "score": "Score#"},
+            "no column 'Reqest'; found a table with the columns Id, Community, Request",
+        ),
+        ({"text": "Request", "score": "Score#", "id": "Nr"}, "no column 'Nr'.*--column id=COLUMN"),
+        ({"text": "Request", "score": "Score#", "id": "Community+Nr"}, "no column 'Nr'.*--column id=COLUMN"),
+        ({"text": "Request", "score": "Points#"}, "no column 'Points#'"),
+        ({"text": "Request", "score": "Score#", "labeler": "Turk#"}, "no column 'Turk1'"),
+        ({"text": "Request", "score": "Score"}, "'Score' is not a pattern of columns"),
+    ],
+)
+def test_missing_columns_are_named(columns: dict[str, str], message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        read(table("wide.csv"), "ratings-wide", {}, columns)
+
+
+def test_joined_id_columns_tell_equal_ids_apart() -> None:
+    rows = table_of("site,nr,text,score1\na,1,x,3\nb,1,y,4\n")
+    outcomes = read(rows, "ratings-wide", {}, {"id": "site+nr"})
+    assert [outcome.group.group_id for outcome in outcomes if isinstance(outcome, Taken)] == ["a/1", "b/1"]
+
+
+def test_grouping_by_labelers_needs_labelers() -> None:
+    with pytest.raises(BadInputError, match="group=labelers needs labelers with ids"):
+        read(table_of("text,score1,score2\nx,1,2\n"), "ratings-wide", {"group": "labelers"}, {})
+
+
+def test_long_texts_are_rejected_row_by_row_also_inside_a_group() -> None:
+    rows = table_of(f"text,score1,labeler1\nshort,1,anna\n{'x' * 20_001},2,anna\n")
+    taken, rejected = sorted(
+        read(rows, "ratings-wide", {"group": "labelers"}, {}), key=lambda outcome: isinstance(outcome, Rejected)
+    )
+    assert isinstance(taken, Taken)
+    assert len(taken.rows) == 1
+    assert isinstance(rejected, Rejected)
+    assert "a response has 20,001 characters; at most 20,000" in rejected.reason
+
+
+def test_a_quote_that_never_closes_refuses_the_file() -> None:
+    rows = "".join(f"row {number},1\n" for number in range(30))
+    text = f'text,score1\n{rows}"open,2\nmore,3\n'
+    with pytest.raises(BadInputError, match=r"labels.csv:32: a quote in this row is never closed"):
+        read(table_of(text), "ratings-wide", {}, {})
+
+
+def test_stray_characters_behind_a_quote_reject_one_row() -> None:
+    outcomes = read(table_of('text,score1\n"x"y,2\nmore,3\n'), "ratings-wide", {}, {})
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Rejected", "Taken"]
+
+
+def test_cells_larger_than_the_csv_modules_own_limit_are_read() -> None:
+    outcomes = read(table_of(f"text,score1\nx,2\n{'y' * 200_000},3\n"), "ratings-wide", {}, {})
+    (rejected,) = (outcome for outcome in outcomes if isinstance(outcome, Rejected))
+    assert "200,000 characters" in rejected.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n", "holds a header and no rows"),
+        ("a,a\n1,2\n", "column 'a' stands twice in the header"),
+        ('[{"chosen":"a","rejected":"b"}]', "holds a JSON list; write one JSON object per line"),
+        ("{broken\n", "labels.csv:1: is not JSON"),
+    ],
+)
+def test_files_without_usable_rows(text: str, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        table_of(text)

@@ -1,0 +1,100 @@
+"""How a run ended: every way, in words and as an exit code."""
+
+from pathlib import Path
+
+import pytest
+
+from rewardloop.evidence import Evidence
+from rewardloop.reporting.outcome import outcome_of
+from rewardloop.reporting.run_evidence import RunEvidence
+from tests import run_folders
+
+
+def test_blessed(tmp_path: Path) -> None:
+    outcome = outcome_of(RunEvidence.read(run_folders.blessed_run(tmp_path)))
+    assert (outcome.kind, outcome.exit_code, outcome.step) == ("blessed", 0, None)
+    assert outcome.reasons == ["All 3 checks of the gate passed."]
+    assert "returns to version 1" in outcome.advice
+
+
+def test_registered_without_promotion(tmp_path: Path) -> None:
+    folder = run_folders.blessed_run(tmp_path)
+    registration = run_folders.registration().model_copy(update={"champion": False})
+    (folder / "evidence" / "registration.json").write_text(registration.model_dump_json(), encoding="utf-8")
+    outcome = outcome_of(RunEvidence.read(folder))
+    assert outcome.headline.endswith("as a candidate; the champion has not changed.")
+    assert "`rewardloop promote 2`" in outcome.advice
+
+
+def test_not_blessed(tmp_path: Path) -> None:
+    outcome = outcome_of(RunEvidence.read(run_folders.refused_run(tmp_path)))
+    assert (outcome.kind, outcome.exit_code) == ("not blessed", 3)
+    assert outcome.reasons[0] == "min_accuracy: accuracy 0.541 with lower end 0.526 is below 0.8"
+
+
+def test_a_step_that_refuses_an_unblessed_candidate_is_no_failure(tmp_path: Path) -> None:
+    folder = run_folders.write_run(
+        tmp_path,
+        {"blessing": run_folders.blessing(blessed=False)},
+        stop_at="register_models",
+        error="not blessed",
+        exit_code=3,
+    )
+    assert outcome_of(RunEvidence.read(folder)).kind == "not blessed"
+
+
+@pytest.mark.parametrize(
+    ("step", "exit_code", "advice"),
+    [
+        ("validate_feedback", 2, "rewardloop accept BATCH"),
+        ("train_reward_model", 2, "Correct what the message names"),
+        ("train_reward_model", 1, "from the last checkpoint"),
+        ("evaluate_reward_model", 1, "from the cache"),
+    ],
+)
+def test_failed(tmp_path: Path, step: str, exit_code: int, advice: str) -> None:
+    folder = run_folders.write_run(tmp_path, {}, stop_at=step, error="why", exit_code=exit_code)
+    outcome = outcome_of(RunEvidence.read(folder))
+    assert (outcome.kind, outcome.exit_code, outcome.reasons) == ("failed", exit_code, ["why"])
+    assert advice in outcome.advice
+
+
+def test_killed_in_the_middle(tmp_path: Path) -> None:
+    outcome = outcome_of(RunEvidence.read(run_folders.write_run(tmp_path, {}, stop_at="train_reward_model")))
+    assert (outcome.kind, outcome.exit_code) == ("failed", 1)
+    assert "interrupted, killed, or ran out of memory" in outcome.reasons[0]
+
+
+def test_the_reports_own_step_is_no_failure(tmp_path: Path) -> None:
+    folder = run_folders.blessed_run(tmp_path)
+    record = (folder / "steps" / "register_models.json").read_text(encoding="utf-8")
+    running = record.replace("register_models", "publish_report").replace("finished", "running")
+    (folder / "steps" / "publish_report.json").write_text(running, encoding="utf-8")
+    evidence = RunEvidence.read(folder)
+    assert [step.step for step in evidence.steps][-1] == "publish_report"
+    assert outcome_of(evidence).kind == "blessed"
+
+
+def test_a_blessing_that_nobody_registered_is_a_failure(tmp_path: Path) -> None:
+    folder = run_folders.blessed_run(tmp_path)
+    (folder / "evidence" / "registration.json").unlink()
+    (folder / "steps" / "register_models.json").unlink()
+    outcome = outcome_of(RunEvidence.read(folder))
+    assert (outcome.kind, outcome.exit_code) == ("failed", 1)
+    assert "never registered" in outcome.headline
+
+
+@pytest.mark.parametrize(
+    ("last", "headline"),
+    [(None, "Failed before the first step."), ("build_preferences", "Stopped before train_reward_model.")],
+)
+def test_stopped_between_steps(tmp_path: Path, last: str | None, headline: str) -> None:
+    parts: dict[str, Evidence] = {}
+    folder = run_folders.write_run(tmp_path, parts, stop_at=last or "load_corpus")
+    if last is None:
+        (folder / "steps" / "load_corpus.json").unlink()
+    else:
+        place = folder / "steps" / f"{last}.json"
+        place.write_text(place.read_text(encoding="utf-8").replace("running", "finished"), encoding="utf-8")
+    outcome = outcome_of(RunEvidence.read(folder))
+    assert (outcome.kind, outcome.headline) == ("failed", headline)
