@@ -84,7 +84,7 @@ def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outco
     from rewardloop.steps.publish_report import write_report
     from rewardloop.tracking.connection import connect
     from rewardloop.tracking.history import History
-    from rewardloop.tracking.runs import end_run, start_parent_run
+    from rewardloop.tracking.runs import RUN_ID, TRACKING_URI, end_run, start_parent_run
 
     settings, home = loaded.settings, Path(loaded.settings.home).resolve()
     started = time.monotonic()
@@ -106,7 +106,7 @@ def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outco
         origins=loaded.origins,
     )
     record.mlflow_run_id = start_parent_run(tracking_uri, record, home=home, again=again)
-    os.environ["REWARDLOOP_MLFLOW_RUN_ID"] = record.mlflow_run_id
+    os.environ.update({RUN_ID: record.mlflow_run_id, TRACKING_URI: tracking_uri})
     _write_record(run_dir, record)
     champion = History(storage, settings.model_name).champion()
     typer.echo(f"Run {run_id}: corpus {corpus_digest[:12]}, champion {champion.version if champion else 'none yet'}")

@@ -36,16 +36,22 @@ def score(
         [[{"role": "user", "content": row["prompt"]}] if row["prompt"] else [] for row in rows],
         [row["response"] for row in rows],
     )
-    allowed = scorer.allowed(scores)
+    allowed = scorer.allowed(scores) if scorer.threshold is not None else [None] * len(scores)
     results = [
-        {**row, "score": round(float(value), 4), "allowed": bool(ok), "threshold": scorer.threshold, "model": name}
+        {
+            **row,
+            "score": round(float(value), 4),
+            "allowed": None if ok is None else bool(ok),
+            "threshold": scorer.threshold,
+            "model": name,
+        }
         for row, value, ok in zip(rows, scores, allowed, strict=True)
     ]
     if file is None:
         for result in results:
-            verdict = "accept" if result["allowed"] else "block "
+            verdict = {True: "accept", False: "block ", None: ""}[result["allowed"]]
             typer.echo(f"{result['score']:+8.3f}  {verdict}  {result['response'][:100]}")
-        typer.echo(f"threshold {scorer.threshold:+.3f}, {name}")
+        typer.echo(f"{_named(scorer.threshold)}, {name}")
         return
     if output:
         output.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in results), encoding="utf-8")
@@ -89,12 +95,17 @@ def _read(file: Path) -> list[dict[str, str]]:
     return table.select(pl.col("prompt").fill_null("").cast(pl.String), pl.col("response").cast(pl.String)).to_dicts()
 
 
-def _summarize(results: list[dict[str, Any]], file: Path, name: str, threshold: float) -> None:
+def _named(threshold: float | None) -> str:
+    return "no threshold was certified" if threshold is None else f"threshold {threshold:+.3f}"
+
+
+def _summarize(results: list[dict[str, Any]], file: Path, name: str, threshold: float | None) -> None:
     known = [row["score"] for row in results if row["score"] == row["score"]]
-    accepted = sum(row["allowed"] for row in results)
+    accepted = sum(bool(row["allowed"]) for row in results)
     typer.echo(f"{file}: {len(results):,} answers, scored by {name}")
     typer.echo(f"  mean score       {sum(known) / max(len(known), 1):+.3f}")
-    typer.echo(f"  accepted         {accepted / len(results):.1%} (threshold {threshold:+.3f})")
+    share = "-" if threshold is None else f"{accepted / len(results):.1%}"
+    typer.echo(f"  accepted         {share} ({_named(threshold)})")
     if len(known) < len(results):
         typer.echo(f"  too long         {len(results) - len(known):,} answers, blocked")
     typer.echo("  worst answers")

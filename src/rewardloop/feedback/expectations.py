@@ -36,14 +36,14 @@ def row_expectations(settings: ValidationSettings) -> list[Any]:
             "shortest_response", lowest, None, f"responses of {lowest:,} characters or more", "too short a response"
         ),
         between(
-            "longest_response", None, highest, f"responses of at most {highest:,} characters", "a response too long"
+            "longest_response", None, highest, f"responses of at most {highest:,} characters", "too long a response"
         ),
         between(
             "prompt_characters",
             None,
             settings.max_prompt_characters,
             f"prompts of at most {settings.max_prompt_characters:,} characters",
-            "a prompt above the greatest length",
+            "too long a prompt",
         ),
         between("control_characters", None, 0, "no control characters", "control characters in a text"),
         true("repeats_response", "different responses in a group", "two equal responses in one group", value=False),

@@ -51,11 +51,10 @@ def _blessed(blessing: Blessing, registration: RegistrationEvidence) -> Outcome:
     version = f"{registration.name} version {registration.version}"
     if registration.champion:
         headline = f"Blessed: registered as {version}, which is now the champion."
-        before = f"`rewardloop rollback` returns to version {registration.previous}." if registration.previous else ""
-        advice = f"`rewardloop score --text TEXT` asks it about an answer. {before}".rstrip()
+        advice = "`rewardloop score --text TEXT` asks it about an answer."
     else:
         headline = f"Blessed: registered as {version}, as a candidate; the champion has not changed."
-        advice = f"`rewardloop promote {registration.version}` makes it the champion."
+        advice = f"Score answers with it: `rewardloop score --version {registration.version} --text TEXT`."
     reasons = blessing.reasons or [f"All {len(blessing.checks)} checks of the gate passed."]
     return Outcome("blessed", headline, reasons, advice, 0)
 

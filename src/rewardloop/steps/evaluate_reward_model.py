@@ -81,6 +81,7 @@ def evaluate_reward_model(
         run.write("evaluation", result.evidence)
         _write(evaluation, reward_model, scorer, result)
         accuracy, threshold = result.evidence.accuracy, result.evidence.threshold
+        run.log({"accuracy": accuracy.value, "ece": result.evidence.ece, "brier": result.evidence.brier})
         run.produced = f"accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}], " + (
             f"threshold {threshold.threshold:.3f}" if threshold.certified else "no threshold certified"
         )

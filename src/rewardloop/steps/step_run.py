@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +41,22 @@ class StepRun:
         """Write ``evidence/<name>.json`` beside the step's output and into the run's folder."""
         for folder in self.folders:
             _write(folder / "evidence" / f"{name}.json", evidence.model_dump_json(indent=1))
+
+    def log(
+        self, metrics: Mapping[str, float], curves: Mapping[str, Sequence[tuple[int, float]]] | None = None
+    ) -> None:
+        """Log to MLflow, as a nested run of the pipeline's run; outside a pipeline run nothing is logged.
+
+        Args:
+            metrics: name -> value.
+            curves: name -> (optimizer step, value) points.
+        """
+        # Importing MLflow takes a second, which most steps need not pay.
+        from rewardloop.tracking.runs import current_run, log_step
+
+        if current := current_run():
+            uri, parent = current
+            log_step(uri, parent, self.step, metrics=metrics, curves=curves)
 
 
 @contextmanager

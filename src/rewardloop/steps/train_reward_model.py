@@ -89,7 +89,18 @@ def train_reward_model(*, preferences: Path, settings: str, code_version: str, r
             f"{evidence.groups:,} groups in {result.steps:,} steps, {evidence.tokens_per_second:,.0f} tokens/s"
             + (f", validation accuracy {last.accuracy:.3f}" if last else "")
         )
+        run.log(*_for_mlflow(evidence))
         checkpoints.clear()
+
+
+def _for_mlflow(evidence: TrainingEvidence) -> tuple[dict[str, float], dict[str, list[tuple[int, float]]]]:
+    names = ("seconds", "tokens_per_second", "steps", "best_step", "groups", "pairs", "trained_parameters")
+    curves = {
+        f"{kind}_{name}": [(point.step, getattr(point, name)) for point in points]
+        for kind, points in (("train", evidence.curve), ("validation", evidence.validation))
+        for name in ("loss", "accuracy")
+    }
+    return {name: float(getattr(evidence, name)) for name in names}, curves
 
 
 def _digest(preferences: Path, sections: dict[str, Any], code_version: str) -> str:

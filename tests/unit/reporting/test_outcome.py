@@ -14,7 +14,7 @@ def test_blessed(tmp_path: Path) -> None:
     outcome = outcome_of(RunEvidence.read(run_folders.blessed_run(tmp_path)))
     assert (outcome.kind, outcome.exit_code, outcome.step) == ("blessed", 0, None)
     assert outcome.reasons == ["All 3 checks of the gate passed."]
-    assert "returns to version 1" in outcome.advice
+    assert "`rewardloop score --text TEXT`" in outcome.advice
 
 
 def test_registered_without_promotion(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_registered_without_promotion(tmp_path: Path) -> None:
     (folder / "evidence" / "registration.json").write_text(registration.model_dump_json(), encoding="utf-8")
     outcome = outcome_of(RunEvidence.read(folder))
     assert outcome.headline.endswith("as a candidate; the champion has not changed.")
-    assert "`rewardloop promote 2`" in outcome.advice
+    assert "`rewardloop score --version 2 --text TEXT`" in outcome.advice
 
 
 def test_not_blessed(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_settings_origins_and_steps_are_logged(uri: str, home: Path, tmp_path: P
 
 def test_a_run_given_from_outside_is_used_and_left_open(uri: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = MlflowClient(uri)
-    given = client.create_run(client.create_experiment("of the plugin")).info.run_id
+    given = client.create_run(client.create_experiment("of the plugin", artifact_location=home.as_uri())).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", given)
     assert start_parent_run(uri, _record(a="1"), home=home, again=None) == given
     end_run(uri, given, status="FINISHED")

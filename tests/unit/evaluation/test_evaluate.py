@@ -1,0 +1,193 @@
+"""A candidate with known scores: accuracies, baselines, calibration, scale and comparison come out as they must."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewardloop.config import EvaluationSettings, ThresholdSettings
+from rewardloop.errors import BadInputError
+from rewardloop.evaluation.calibration import (
+    brier,
+    expected_calibration_error,
+    fit_temperature,
+    predicted,
+    reliability,
+)
+from rewardloop.evaluation.evaluate import ChampionScores, Evaluation, evaluate
+from rewardloop.evaluation.metrics import PairSet, length_controlled_accuracy
+from rewardloop.evaluation.scale import anchored_scale, first_scale
+from rewardloop.modeling.scoring import public_score
+from rewardloop.tables import PAIRS
+from tests.unit.evaluation.tables import tables
+
+ITEMS, PAIRS_TABLE = tables()
+TRUTH = ITEMS["rating"].to_numpy()
+SETTINGS = EvaluationSettings(bootstrap_samples=200, min_rating_gap=0.5)
+
+
+def measured(raw: np.ndarray[Any, Any] = TRUTH, **changes: Any) -> Evaluation:
+    arguments: dict[str, Any] = {
+        "raw": raw,
+        "anchors_raw": np.linspace(-2, 2, 50),
+        "reference_anchors": None,
+        "champion": None,
+        "evaluation": SETTINGS,
+        "threshold": ThresholdSettings(alpha=0.2, delta=0.2),
+        "base_scoring": {"template": "plain"},
+        "acceptability": "planted",
+        "one_labeler": None,
+    }
+    return evaluate(ITEMS, PAIRS_TABLE, **arguments | changes)
+
+
+def test_perfect_and_reversed_scores() -> None:
+    assert measured().evidence.accuracy.value == 1.0
+    assert measured(-TRUTH).evidence.accuracy.value == 0.0
+
+
+def test_only_pairs_that_people_tell_apart_count() -> None:
+    expected = PAIRS_TABLE.filter((pl.col("split") == "test") & (pl.col("gap") >= 0.5))
+    assert measured().evidence.accuracy.count == len(expected)
+
+
+def test_baselines_beside_the_accuracy() -> None:
+    evidence = measured().evidence
+    assert evidence.bag_of_words.value > 0.8  # the words say it
+    assert evidence.length_only.value == pytest.approx(0.5, abs=0.2)
+    assert evidence.over_bag_of_words.value == pytest.approx(1 - evidence.bag_of_words.value)
+    assert evidence.over_length_only.low > 0
+
+
+def test_threshold_accepts_mostly_what_is_acceptable() -> None:
+    threshold = measured().evidence.threshold
+    assert threshold.certified
+    assert threshold.unacceptable_among_accepted is not None
+    assert threshold.unacceptable_among_accepted.value < 0.2
+
+
+def test_first_version_is_standardized_on_validation() -> None:
+    result = measured(5 + 3 * TRUTH)
+    of_validation = result.public[(ITEMS["split"] == "validation").to_numpy()]
+    assert of_validation.mean() == pytest.approx(0, abs=1e-9)
+    assert of_validation.std() == pytest.approx(1)
+    np.testing.assert_allclose(
+        result.scoring["reference_anchors"], public_score(np.linspace(-2, 2, 50), result.scoring["scale"])
+    )
+
+
+def test_later_version_keeps_the_scale_of_the_first() -> None:
+    reference = np.linspace(-1, 1, 50)
+    # The candidate's raw scores are version 1's, stretched and moved.
+    result = measured(7 + 4 * TRUTH, anchors_raw=7 + 4 * reference, reference_anchors=reference)
+    np.testing.assert_allclose(result.public, TRUTH, atol=1e-6)
+    assert result.scoring["reference_anchors"] == reference.tolist()
+
+
+def test_worse_champion_is_beaten_and_flips_are_shown() -> None:
+    noisy = TRUTH + np.random.default_rng(1).normal(size=len(TRUTH)) * 2
+    comparison = measured(champion=ChampionScores("3", noisy, 0.0)).evidence.champion
+    assert comparison is not None
+    assert comparison.version == "3"
+    assert comparison.difference.low > 0
+    assert comparison.golden_difference is not None
+    assert comparison.flip_rate is not None
+    assert comparison.flip_rate > 0.1
+    assert comparison.newly_blocked
+    assert comparison.newly_accepted
+
+
+def test_champion_compared_with_itself_differs_in_nothing() -> None:
+    first = measured()
+    threshold = first.evidence.threshold.threshold
+    same = measured(champion=ChampionScores("1", first.public, threshold)).evidence.champion
+    assert same is not None
+    assert (same.difference.value, same.difference.low, same.difference.high, same.flip_rate) == (0, 0, 0, 0)
+
+
+def test_answers_that_cannot_be_scored_are_counted_and_left_out() -> None:
+    raw = TRUTH.copy()
+    test = np.flatnonzero((ITEMS["split"] == "test").to_numpy())
+    raw[test[:5]] = np.nan
+    evidence = measured(raw).evidence
+    assert evidence.unscored == 5
+    assert evidence.accuracy.value == 1.0
+    assert evidence.accuracy.count < measured().evidence.accuracy.count
+
+
+def test_constant_scores_have_learnt_nothing() -> None:
+    with pytest.raises(BadInputError, match="the same score"):
+        measured(np.ones(len(TRUTH)))
+
+
+def test_no_pair_that_counts_is_an_error_with_the_rule() -> None:
+    with pytest.raises(BadInputError, match=r"the test split has no pair that counts .*at least 99 apart"):
+        measured(evaluation=EvaluationSettings(min_rating_gap=99))
+
+
+def test_slices_cover_segments_lengths_and_gaps() -> None:
+    items, pairs = tables(segments=2)
+    raw = items["rating"].to_numpy()
+    result = evaluate(
+        items, pairs, raw=raw, anchors_raw=raw[:9], reference_anchors=None, champion=None, evaluation=SETTINGS,
+        threshold=ThresholdSettings(alpha=0.2, delta=0.2), base_scoring={}, acceptability="", one_labeler=None,
+    )  # fmt: skip
+    names = [line.name for line in result.evidence.slices]
+    assert {"segment s0", "segment s1", "shortest third", "farthest third in rating"} <= set(names)
+
+
+def pair_set(scores: np.ndarray[Any, Any], pairs: pl.DataFrame = PAIRS_TABLE) -> PairSet:
+    result = PairSet.of(ITEMS, pairs, "test", scores, SETTINGS)
+    assert result is not None
+    return result
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0.1, 3), min_size=3, max_size=3))
+def test_accuracy_sees_only_the_order(steps: list[float]) -> None:
+    noisy = TRUTH + np.random.default_rng(2).normal(size=len(TRUTH))
+    stretched = steps[0] * noisy + steps[1] * noisy**3 + steps[2]
+    assert pair_set(noisy).accuracy(noisy) == pair_set(stretched).accuracy(stretched)
+
+
+def test_swapping_a_and_b_with_p_changes_nothing() -> None:
+    noisy = TRUTH + np.random.default_rng(2).normal(size=len(TRUTH))
+    swapped = PAIRS_TABLE.rename({"a": "b", "b": "a"}).with_columns((1 - pl.col("p")).alias("p")).select(PAIRS.names())
+    assert pair_set(noisy, swapped).accuracy(noisy).value == pair_set(noisy).accuracy(noisy).value
+
+
+def test_equal_scores_are_half_right() -> None:
+    assert pair_set(np.zeros(len(TRUTH))).accuracy(np.zeros(len(TRUTH))).value == 0.5
+
+
+def test_length_alone_is_worth_one_half_when_length_is_controlled() -> None:
+    length = np.array([len(text) for text in ITEMS["response"]], dtype=float) + np.arange(len(ITEMS)) / 1e6
+    assert length_controlled_accuracy(pair_set(length), length, length) == pytest.approx(0.5)
+
+
+def test_temperature_finds_the_planted_one() -> None:
+    difference = np.random.default_rng(0).normal(size=5000) * 4
+    assert fit_temperature(difference, predicted(difference, 2.5)) == pytest.approx(2.5, rel=1e-3)
+
+
+def test_calibration_by_hand() -> None:
+    predictions = np.array([0.8, 0.8, 0.8, 0.8, 0.2])
+    outcomes = np.array([1.0, 1.0, 1.0, 0.0, 0.0])
+    # Turned to 0.8 each; right in 4 of 5.
+    bins = reliability(predictions, outcomes)
+    assert sum(one.pairs for one in bins) == 5
+    assert brier(predictions, outcomes) == pytest.approx((3 * 0.04 + 0.64 + 0.04) / 5)
+    overconfident = reliability(np.full(1000, 0.9), np.tile([1.0, 0.0], 500))
+    assert expected_calibration_error(overconfident) == pytest.approx(0.4, abs=0.02)
+
+
+def test_anchored_scale_increases_strictly_and_falls_back() -> None:
+    random = np.random.default_rng(0)
+    scale = anchored_scale(np.round(random.normal(size=200), 1), random.normal(size=200), first_scale(0, 1))
+    assert (np.diff(scale["raw"]) > 0).all()
+    assert (np.diff(scale["public"]) > 0).all()
+    assert anchored_scale(np.ones(10), random.normal(size=10), first_scale(1, 2)) == first_scale(1, 2)
+    assert anchored_scale(np.full(3, np.nan), np.arange(3.0), first_scale(1, 2)) == first_scale(1, 2)

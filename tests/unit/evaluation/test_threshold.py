@@ -1,0 +1,117 @@
+"""The guarantee P(unacceptable | accepted) <= alpha: worked by hand, and by simulation against planted truth."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from rewardloop.config import ThresholdSettings
+from rewardloop.evaluation.threshold import Labeled, certify, grid_of, measure, strict_start
+
+SETTINGS = ThresholdSettings(alpha=0.1, delta=0.1, grid=40)
+
+
+def planted(random: np.random.Generator, count: int) -> Labeled:
+    """P(unacceptable | score) falls from 1 to 0 along the score."""
+    score = random.normal(size=count)
+    return Labeled(score, random.random(count) < 1 / (1 + np.exp(3 * score)))
+
+
+def test_the_strictest_threshold_accepts_enough_to_pass() -> None:
+    # 2.5 * ln(0.1) / ln(0.9) = 54.6
+    assert strict_start(SETTINGS) == 55
+    # That many perfect items pass with room to spare, a tenth of them would not.
+    assert binom.cdf(0, 55, 0.1) < 0.1 < binom.cdf(0, 20, 0.1)
+
+
+def test_grid_needs_no_labels_and_goes_from_strict_to_lenient() -> None:
+    scores = np.random.default_rng(0).normal(size=500)
+    grid = grid_of(scores, SETTINGS)
+    assert (np.diff(grid) < 0).all()
+    assert (scores >= grid[0]).sum() == 55
+    assert grid[-1] == scores.min()
+
+
+def test_by_hand() -> None:
+    # 200 items, the best 100 acceptable, the other 100 not. With 100 + b accepted, b of them bad, the test passes while
+    # P(Bin(100 + b, 0.1) <= b) <= 0.1.
+    score = np.arange(200.0)[::-1]
+    labeled = Labeled(score, np.arange(200) >= 100)
+    settings = ThresholdSettings(alpha=0.1, delta=0.1, grid=10_000)
+    result = certify(labeled, labeled, settings, "planted")
+    bad = max(b for b in range(30) if binom.cdf(b, 100 + b, 0.1) <= 0.1)
+    assert result.certified
+    assert result.calibration_unacceptable == bad
+    assert result.calibration_accepted == 100 + bad
+    assert result.threshold == score[100 + bad - 1]
+
+
+def test_a_failure_ends_the_sequence_though_later_ones_would_pass() -> None:
+    # The 55 best are all bad, everything else is good: no lenient threshold may be reached.
+    labeled = Labeled(np.arange(5000.0)[::-1], np.arange(5000) < 55)
+    result = certify(labeled, labeled, SETTINGS, "planted")
+    assert not result.certified
+    assert result.threshold is None
+    assert result.items_needed is None
+    assert "More items would not help" in result.reason
+
+
+def test_too_few_items_name_the_number_needed() -> None:
+    few = Labeled(np.arange(30.0), np.zeros(30, dtype=bool))
+    result = certify(few, few, SETTINGS, "planted")
+    assert not result.certified
+    assert result.items_needed == 55
+    assert "needs 55" in result.reason
+
+
+def test_good_model_with_few_items_is_told_how_many_it_needs() -> None:
+    # 4 of the 55 best are bad (7%): under alpha, but not with confidence.
+    bad = np.zeros(60, dtype=bool)
+    bad[[3, 13, 23, 33]] = True
+    labeled = Labeled(np.arange(60.0)[::-1], bad)
+    result = certify(labeled, labeled, SETTINGS, "planted")
+    assert not result.certified
+    assert result.items_needed is not None
+    assert result.items_needed > 60
+    factor = result.items_needed // 60
+    assert binom.cdf(4 * factor, 55 * factor, 0.1) <= 0.1
+
+
+def test_no_verdicts_at_all() -> None:
+    nothing = Labeled(np.empty(0), np.empty(0, dtype=bool))
+    result = certify(nothing, nothing, SETTINGS, "planted")
+    assert not result.certified
+    assert result.items_needed == 55
+
+
+def test_the_promise_holds_as_often_as_it_says() -> None:
+    """Over 400 calibration sets the true rate exceeds alpha in at most delta of them, but for three standard errors."""
+    random = np.random.default_rng(1)
+    truth = planted(random, 200_000)
+    order = np.argsort(-truth.score)
+    rate = np.cumsum(truth.unacceptable[order]) / np.arange(1, len(order) + 1)
+    broken = certified = 0
+    for _ in range(400):
+        result = certify(planted(random, 600), Labeled(truth.score[:50], truth.unacceptable[:50]), SETTINGS, "planted")
+        if result.certified and result.threshold is not None:
+            certified += 1
+            accepted = np.searchsorted(-truth.score[order], -result.threshold, side="right")
+            broken += rate[accepted - 1] > 0.1
+    assert certified > 300
+    assert broken / 400 <= 0.1 + 3 * math.sqrt(0.1 * 0.9 / 400)
+
+
+def test_four_rates_by_hand() -> None:
+    # Accepted: 3 of 6, of them 1 bad. Bad: 2, one accepted. Good: 4, two blocked.
+    labeled = Labeled(np.array([5.0, 4, 3, 2, 1, 0]), np.array([False, True, False, False, True, False]))
+    rates = measure(labeled, 3.0)
+    assert [rate and (rate.value, rate.count) for rate in rates] == [(1 / 3, 3), (1 / 2, 2), (2 / 4, 4), (3 / 6, 6)]
+    assert rates.accepted_share is not None
+    assert rates.accepted_share.low == pytest.approx(0.11812, abs=1e-4)  # Clopper-Pearson for 3 of 6
+
+
+def test_rates_without_items_are_none() -> None:
+    only_good = Labeled(np.array([1.0, 2.0]), np.array([False, False]))
+    assert measure(only_good, 3.0).unacceptable_among_accepted is None
+    assert measure(only_good, 0.0).false_accept_rate is None
