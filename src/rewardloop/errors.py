@@ -3,7 +3,10 @@
 Every message names the place, the value found and the mend. An error of any other type is a defect of rewardloop.
 """
 
+import errno
 from typing import ClassVar
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class RewardloopError(Exception):
@@ -22,3 +25,10 @@ class NotBlessedError(RewardloopError):
     """The candidate did not pass the gate; nothing was registered."""
 
     exit_code: ClassVar[int] = 3
+
+
+def disk_error(error: OSError) -> BadInputError | None:
+    """A full or read-only disk, or missing permission, as words for a user; None for any other OSError."""
+    if error.errno not in _DISK:
+        return None
+    return BadInputError(f"{error.filename or 'disk'}: {error.strerror}; free space or correct the permissions")

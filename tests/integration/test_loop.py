@@ -67,7 +67,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 def test_a_batch_becomes_a_champion_with_a_threshold(loop: Workplace) -> None:
     version = loop.client.get_model_version_by_alias("smoke-reward", "champion")
-    assert version.version == "1"
+    assert str(version.version) == "1"
     evaluation = loop.evidence("evaluation")
     threshold = evaluation["threshold"]
     assert isinstance(threshold, dict)
@@ -123,7 +123,7 @@ def test_second_batch_is_compared_with_the_champion(loop: Workplace) -> None:
     assert "champion" in done.stdout
     blessed = loop.evidence("blessing")["blessed"]
     champion = loop.client.get_model_version_by_alias("smoke-reward", "champion").version
-    assert champion == ("2" if blessed else "1")
+    assert str(champion) == ("2" if blessed else "1")
 
 
 def test_flipped_labels_are_refused(tmp_path: Path) -> None:

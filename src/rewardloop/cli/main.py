@@ -10,7 +10,7 @@ import typer
 from rewardloop import __version__
 from rewardloop.cli import batches, config, ingest, run, score, ui
 from rewardloop.cli.environment import set_defaults
-from rewardloop.errors import RewardloopError
+from rewardloop.errors import RewardloopError, disk_error
 
 app = typer.Typer(
     name="rewardloop",
@@ -49,6 +49,12 @@ def main() -> None:
     except RewardloopError as error:
         typer.echo(f"rewardloop: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        clear = disk_error(error)
+        if clear is None:
+            raise
+        typer.echo(f"rewardloop: {clear}", err=True)
+        sys.exit(clear.exit_code)
 
 
 if __name__ == "__main__":

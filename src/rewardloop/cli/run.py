@@ -90,11 +90,12 @@ def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outco
     started = time.monotonic()
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{corpus_digest[:8]}"
     run_dir = home / "runs" / run_id
-    run_dir.mkdir(parents=True)
-    set_for_run(home, run_dir)
+    # Before the run leaves a trace: an MLflow that does not answer is found out first.
     tracking_uri = connect(
         settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI"), home, settings.tracking.timeout_seconds
     )
+    run_dir.mkdir(parents=True)
+    set_for_run(home, run_dir)
     record = RunRecord(
         run_id=run_id,
         organization=settings.organization,

@@ -30,6 +30,8 @@ def score(
     """
     if bool(text) == (file is not None):
         raise BadInputError("score: give either --text (once or more) or --file")
+    # Loading a model is no news here.
+    os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
     rows = _read(file) if file else [{"prompt": prompt, "response": item} for item in text or []]
     scorer, name = _load(config, overrides, version)
     scores = scorer.score(

@@ -50,7 +50,7 @@ class IngestReport:
         """One line for people."""
         counts = f"{self.rows_quarantined:,} quarantined, {self.rows_duplicate:,} duplicates"
         if self.digest is None:
-            return f"nothing new: all of {self.rows_in:,} rows are known or unusable ({counts}); the store is unchanged"
+            return f"nothing new in {self.rows_in:,} rows ({counts}): the store is unchanged"
         who = "anonymous labelers" if self.labelers is None else f"{self.labelers:,} labelers"
         return (
             f"batch {self.digest[:12]}: {self.rows_in:,} rows = {self.rows_taken:,} taken, {counts}; "

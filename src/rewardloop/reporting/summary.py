@@ -16,12 +16,15 @@ def terminal_summary(evidence: RunEvidence) -> str:
     """What was measured, what was decided and why, where the time went, and where the report lies."""
     outcome = outcome_of(evidence)
     lines = [outcome.headline]
-    lines += [f"  - {shorten(reason, _WIDTH - 4, placeholder=' …')}" for reason in outcome.reasons[:_REASONS]]
-    more = len(outcome.reasons) - _REASONS
-    if more > 0:
-        lines.append(f"  - and {more} more in the report")
     if outcome.kind == "failed":
+        # The message of an error is all a reader has: it stays whole, line by line.
+        lines += [f"  {line}" for reason in outcome.reasons for line in reason.splitlines()]
         lines.append(f"  What to do: {outcome.advice}")
+    else:
+        lines += [f"  - {shorten(reason, _WIDTH - 4, placeholder=' …')}" for reason in outcome.reasons[:_REASONS]]
+        more = len(outcome.reasons) - _REASONS
+        if more > 0:
+            lines.append(f"  - and {more} more in the report")
     if evidence.evaluation:
         lines += _accuracy(evidence.evaluation)
         lines += _threshold(evidence.evaluation.threshold)

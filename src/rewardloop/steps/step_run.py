@@ -6,7 +6,6 @@ its own output, and into the folder of the run (``REWARDLOOP_RUN_DIR``, set by w
 that reads its output.
 """
 
-import errno
 import os
 import shutil
 import time
@@ -16,11 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rewardloop.errors import BadInputError, RewardloopError
+from rewardloop.errors import RewardloopError, disk_error
 from rewardloop.evidence import Evidence, StepRecord
 
 RUN_DIR = "REWARDLOOP_RUN_DIR"
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def run_folder() -> Path | None:
@@ -93,10 +91,10 @@ def step_run(step: str, *, inputs: Sequence[Path] = (), output: Path | None = No
         close(status="failed", error=str(error), exit_code=error.exit_code)
         raise
     except OSError as error:
-        if error.errno not in _DISK:
+        clear = disk_error(error)
+        if clear is None:
             close(status="failed", error=f"{type(error).__name__}: {error}", exit_code=1)
             raise
-        clear = BadInputError(f"{error.filename or output}: {error.strerror}; free space or correct the permissions")
         close(status="failed", error=str(clear), exit_code=clear.exit_code)
         raise clear from error
     except BaseException as error:

@@ -60,7 +60,7 @@ def test_many_reasons_stay_short(tmp_path: Path) -> None:
 
 def test_failed_summary(tmp_path: Path) -> None:
     text = terminal_summary(RunEvidence.read(run_folders.failed_run(tmp_path)))
-    assert text.startswith("Failed at train_reward_model.\n  - /data/checkpoints: No space left on device")
+    assert text.startswith("Failed at train_reward_model.\n  /data/checkpoints: No space left on device")
     assert "What to do: Correct what the message names" in text
     assert "train_reward_model          failed" in text
 
