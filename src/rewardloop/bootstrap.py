@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+_CELLS = 8_000_000
+
 
 class DocumentBootstrap:
     """The same resamples for every statistic of the same pairs, so that differences are paired.
@@ -30,7 +32,10 @@ class DocumentBootstrap:
         self.documents = int(codes.max(initial=-1)) + 1
         random = np.random.default_rng(seed)
         share = np.full(self.documents, 1 / max(self.documents, 1))
-        self._multiplicity = random.multinomial(self.documents, share, size=samples).T.astype(float)
+        # One resample at a time, as small integers: drawn at once they need several times the memory.
+        self._multiplicity = np.empty((self.documents, samples), dtype=np.int32)
+        for sample in range(samples):
+            self._multiplicity[:, sample] = random.multinomial(self.documents, share)
         self._weights = self._sum(np.ones(len(document_a)))
 
     def means(self, values: Floats) -> Floats:
@@ -52,5 +57,11 @@ class DocumentBootstrap:
         shape = (self.documents, self.documents)
         across = sparse.coo_array((values[~inside], (self._a[~inside], self._b[~inside])), shape=shape).tocsr()
         within = np.bincount(self._a[inside], weights=values[inside], minlength=self.documents)
-        total = (self._multiplicity * (across @ self._multiplicity)).sum(axis=0) + within @ self._multiplicity
-        return np.asarray(total)
+        samples = self._multiplicity.shape[1]
+        total = np.empty(samples)
+        # A few resamples at a time: documents x samples floats would not fit in memory for large corpora.
+        step = max(1, _CELLS // max(1, self.documents))
+        for start in range(0, samples, step):
+            part = self._multiplicity[:, start : start + step].astype(float)
+            total[start : start + step] = (part * (across @ part)).sum(axis=0) + within @ part
+        return total

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rewardloop.evidence import Blessing
+from rewardloop.evidence import Blessing, StepRecord
 from rewardloop.steps.decide_promotion import decide_promotion
 from tests import run_folders
 
@@ -26,3 +26,5 @@ def test_verdict_is_written_and_returned(tmp_path: Path, limit: float, blessed: 
     written = Blessing.model_validate_json((tmp_path / "blessing" / "blessing.json").read_bytes())
     assert answer is written.blessed is blessed
     assert (written.candidate, written.corpus_digest) == ("abc", "corpus")
+    record = StepRecord.model_validate_json((tmp_path / "blessing" / "steps" / "decide_promotion.json").read_bytes())
+    assert record.produced == f"{'blessed' if blessed else 'not blessed'}: {written.reasons[0]}"

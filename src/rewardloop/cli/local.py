@@ -35,7 +35,12 @@ def run_pipeline(name: str, parameters: Mapping[str, str], *, root: Path, run_di
     )
     with (run_dir / "log.txt").open("a", encoding="utf-8") as log:
         stream = RunStream(log, run_dir)
-        with _children_end_with_us(), _root_logger(stream), contextlib.redirect_stdout(stream):
+        with (
+            contextlib.closing(stream),
+            _children_end_with_us(),
+            _root_logger(stream),
+            contextlib.redirect_stdout(stream),
+        ):
             try:
                 pipeline(**parameters)
             except (RuntimeError, ValueError, OSError, KeyError, TypeError) as error:

@@ -6,7 +6,9 @@ stdout, keeps it in a file, and shows what a person wants to know.
 
 import io
 import re
+import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ _FINISHED = re.compile(r"Task '(?P<task>[\w-]+)' finished with status (?P<status
 _CACHED = re.compile(r"Task (?P<task>[\w-]+) cache hit")
 _PROGRESS = re.compile(r"^(?P<what>[\w .-]+):\s+(?P<percent>\d+)%\|[^|]*\|\s*(?P<rest>.*)$")
 _PLAIN_EVERY_SECONDS = 15.0
+_BAR = 20
 
 
 class RunStream(io.TextIOBase):
@@ -32,8 +35,18 @@ class RunStream(io.TextIOBase):
         self.live = self.terminal.isatty()
         self._rest = ""
         self._task = ""
+        self._progress = ""
         self._started = time.monotonic()
         self._shown = time.monotonic()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        if self.live:
+            threading.Thread(target=self._tick, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop showing the time."""
+        self._ended.set()
+        super().close()
 
     def writable(self) -> bool:
         """Text may be written."""
@@ -63,17 +76,18 @@ class RunStream(io.TextIOBase):
                 return
 
     def _on_start(self, match: re.Match[str]) -> None:
-        self._task, self._started = _step(match["task"]), time.monotonic()
+        self._task, self._progress, self._started = _step(match["task"]), "", time.monotonic()
         self._shown = self._started
-        self._live(f"  {self._task} ...")
+        self._show()
 
     def _on_progress(self, match: re.Match[str]) -> None:
-        text = f"  {self._task}: {match['what'].strip()} {match['percent']}% {match['rest'].strip()}"
-        if self.live:
-            self._live(text)
-        elif time.monotonic() - self._shown > _PLAIN_EVERY_SECONDS:
+        filled = int(match["percent"]) * _BAR // 100
+        bar = "█" * filled + "░" * (_BAR - filled)
+        self._progress = f"{match['what'].strip()} {bar} {match['percent']}% {match['rest'].strip()}"
+        self._show()
+        if not self.live and time.monotonic() - self._shown > _PLAIN_EVERY_SECONDS:
             self._shown = time.monotonic()
-            self._line(text)
+            self._line(f"  {self._task}: {self._progress}")
 
     def _on_cached(self, match: re.Match[str]) -> None:
         self._line(f"  {_step(match['task']):<24} {'cached':>8}")
@@ -83,18 +97,28 @@ class RunStream(io.TextIOBase):
         record = read_record(self.run_dir, step)
         if record is None or record.status == "cached":
             return  # a DAG, or a step that did not run
-        seconds = time.monotonic() - self._started
+        seconds, self._task = time.monotonic() - self._started, ""
         said = record.produced if match["status"] == "SUCCESS" else f"failed: {(record.error or '').splitlines()[0]}"
         self._line(f"  {step:<24} {seconds:>6.1f} s  {said}")
 
-    def _live(self, text: str) -> None:
-        if self.live:
-            self.terminal.write(f"\r\x1b[2K{text[:110]}")
-            self.terminal.flush()
+    def _tick(self) -> None:
+        while not self._ended.wait(0.5):
+            self._show()
+
+    def _show(self) -> None:
+        """On a terminal: the step at work, for how long, and how far it says it is."""
+        if self.live and self._task:
+            seconds = time.monotonic() - self._started
+            text = f"  {self._task:<24} {seconds:>6.1f} s  {self._progress}"
+            width = shutil.get_terminal_size().columns - 1
+            with self._lock:
+                self.terminal.write(f"\r\x1b[2K{text[:width]}")
+                self.terminal.flush()
 
     def _line(self, text: str) -> None:
-        self.terminal.write(f"\r\x1b[2K{text}\n" if self.live else f"{text}\n")
-        self.terminal.flush()
+        with self._lock:
+            self.terminal.write(f"\r\x1b[2K{text}\n" if self.live else f"{text}\n")
+            self.terminal.flush()
 
 
 def read_record(run_dir: Path, step: str) -> StepRecord | None:

@@ -1,7 +1,8 @@
 """Do the score differences mean what they say? Temperature, calibration error and Brier score of preferences.
 
 The predicted probability that a is better than b is sigmoid((score a - score b) / T), with T fitted on validation pairs
-(temperature scaling, Guo et al. 2017) and everything else measured on test pairs.
+(temperature scaling, Guo et al. 2017). It is held against the share of labelers who say so, on all test pairs: a model
+that is sure where people are divided is as wrong as one that doubts where they agree.
 """
 
 import numpy as np
@@ -38,19 +39,19 @@ def predicted(difference: Floats, temperature: float) -> Floats:
     return np.asarray(expit(difference / temperature))
 
 
-def reliability(predictions: Floats, outcomes: Floats) -> list[ReliabilityBin]:
+def reliability(predictions: Floats, shares: Floats) -> list[ReliabilityBin]:
     """Predicted against observed in bins of equal size, each pair turned so that the prediction is at least one half.
 
     Args:
         predictions: P(a is better), shape (pairs,).
-        outcomes: 1 where a is better, 0 where b is, shape (pairs,).
+        shares: labelers' share for a, shape (pairs,).
     """
     turned = predictions < 0.5
     confidence = np.where(turned, 1 - predictions, predictions)
-    right = np.where(turned, 1 - outcomes, outcomes)
+    share = np.where(turned, 1 - shares, shares)
     order = np.argsort(confidence, kind="stable")
     return [
-        ReliabilityBin(predicted=float(confidence[part].mean()), observed=float(right[part].mean()), pairs=len(part))
+        ReliabilityBin(predicted=float(confidence[part].mean()), observed=float(share[part].mean()), pairs=len(part))
         for part in np.array_split(order, min(_BINS, len(order)))
     ]
 
@@ -61,6 +62,6 @@ def expected_calibration_error(bins: list[ReliabilityBin]) -> float:
     return sum(one.pairs * abs(one.predicted - one.observed) for one in bins) / total
 
 
-def brier(predictions: Floats, outcomes: Floats) -> float:
-    """Mean squared difference between prediction and outcome (Brier 1950, for one of two classes)."""
-    return float(np.mean((predictions - outcomes) ** 2))
+def brier(predictions: Floats, shares: Floats) -> float:
+    """Mean squared difference between prediction and share (Brier 1950, for one of two classes)."""
+    return float(np.mean((predictions - shares) ** 2))

@@ -78,9 +78,10 @@ def evaluate(
     responses = items["response"].to_list()
     length = np.array([len(text) for text in responses], dtype=float)
     bag_of_words, by_length = _baselines(items, pairs, responses, evaluation.seed)
-    temperature = calibration.fit_temperature(*_soft(pairs, public))
-    predictions = calibration.predicted(public[test.a] - public[test.b], temperature)
-    bins = calibration.reliability(predictions, test.a_is_better)
+    temperature = calibration.fit_temperature(*_soft(pairs, public, "validation"))
+    difference, share = _soft(pairs, public, "test")
+    predictions = calibration.predicted(difference, temperature)
+    bins = calibration.reliability(predictions, share)
     reference = public_score(anchors_raw, scale) if reference_anchors is None else reference_anchors
     certified = certify(
         _labeled(items, public, "calibration", evaluation.seed),
@@ -103,11 +104,11 @@ def evaluate(
         score_length_correlation=score_length_correlation(public[in_test], length[in_test]),
         temperature=temperature,
         ece=calibration.expected_calibration_error(bins),
-        brier=calibration.brier(predictions, test.a_is_better),
+        brier=calibration.brier(predictions, share),
         reliability=bins,
         slices=slice_lines(items, test, public, evaluation),
         threshold=certified,
-        champion=_compare(items, public, certified.threshold, champion, test, golden),
+        champion=_compare(items, pairs, public, certified.threshold, champion, evaluation),
         unscored=int((np.isin(split, _HELD_OUT) & np.isnan(public)).sum()),
         score_mean=mean,
         score_spread=spread,
@@ -165,13 +166,13 @@ def _baselines(items: pl.DataFrame, pairs: pl.DataFrame, responses: list[str], s
     return words, baselines.length_scores(responses, a, b, p)
 
 
-def _soft(pairs: pl.DataFrame, public: Floats) -> tuple[Floats, Floats]:
-    """Score differences and p of all validation pairs, ties too: they say how much a difference means."""
-    chosen = pairs.filter(split="validation")
+def _soft(pairs: pl.DataFrame, public: Floats, split: str) -> tuple[Floats, Floats]:
+    """Score differences and p of all pairs of a split; close pairs and ties too: they say what a difference means."""
+    chosen = pairs.filter(split=split)
     difference = public[chosen["a"].to_numpy()] - public[chosen["b"].to_numpy()]
     known = ~np.isnan(difference)
     if not known.any():
-        raise BadInputError("evaluation: the validation split has no pair with two scored answers; add feedback")
+        raise BadInputError(f"evaluation: the {split} split has no pair with two scored answers; add feedback")
     return difference[known], chosen["p"].to_numpy()[known]
 
 
@@ -190,19 +191,25 @@ def _labeled(items: pl.DataFrame, public: Floats, split: str, seed: int) -> Labe
 
 def _compare(
     items: pl.DataFrame,
+    pairs: pl.DataFrame,
     public: Floats,
     threshold: float | None,
     champion: ChampionScores | None,
-    test: PairSet,
-    golden: PairSet | None,
+    settings: EvaluationSettings,
 ) -> ChampionComparison | None:
+    """Candidate against champion on the answers both can score: their limits of length may differ."""
     if champion is None:
         return None
+    both = public + champion.public  # NaN where either has no score
+    test, golden = (PairSet.of(items, pairs, split, both, settings) for split in ("test", "golden"))
+    if test is None:
+        raise BadInputError(
+            f"evaluation: champion {champion.version} and the candidate have no pair of the test split that both can "
+            "score; raise training.max_length, or register under another organization"
+        )
     flip_rate, blocked, accepted = None, [], []
     if threshold is not None and champion.threshold is not None:
-        in_test: Ints = np.flatnonzero(
-            (items["split"] == "test").to_numpy() & ~np.isnan(public) & ~np.isnan(champion.public)
-        )
+        in_test: Ints = np.flatnonzero((items["split"] == "test").to_numpy() & ~np.isnan(both))
         now, before = public[in_test] >= threshold, champion.public[in_test] >= champion.threshold
         flip_rate = float((now != before).mean()) if len(in_test) else None
         blocked = examples.texts(items, in_test[before & ~now])

@@ -55,7 +55,7 @@ def _example(items: pl.DataFrame, scores: Floats, place: int) -> ScoredExample:
     row = items.row(place, named=True)
     asked = [message["content"] for message in row["prompt"] if message["role"] == "user"]
     if row["rating"] is not None:
-        label = f"mean rating {row['rating']:.2g}"
+        label = f"mean rating {round(row['rating'], 2):g}"
     else:
         label = {True: "acceptable", False: "unacceptable", None: "no verdict"}[row["acceptable"]]
     return ScoredExample(

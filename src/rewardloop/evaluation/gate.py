@@ -59,7 +59,7 @@ def _against_champion(evaluation: EvaluationEvidence, gate: GateSettings) -> lis
     champion = evaluation.champion
     if champion is None:
         return []
-    limit = -gate.not_worse_than_champion_by
+    limit = 0.0 - gate.not_worse_than_champion_by  # never "-0"
     checks = [_lower_end(f"not worse than champion {champion.version} on test", champion.difference, limit, above=True)]
     if champion.golden_difference is not None:
         name = f"not worse than champion {champion.version} on the golden set"

@@ -7,6 +7,7 @@ anchors they have the quantiles that version 1's public scores had. ``modeling.s
 import numpy as np
 
 from rewardloop.bootstrap import Floats
+from rewardloop.errors import BadInputError
 
 _QUANTILES = 33
 Scale = dict[str, list[float]]
@@ -24,7 +25,15 @@ def anchored_scale(anchors_raw: Floats, reference: Floats, fallback: Scale) -> S
         anchors_raw: the candidate's raw scores of the anchors; NaN where it cannot score one.
         reference: version 1's public scores of the same anchors, same shape.
         fallback: used where the anchors do not tell scores apart (fewer than two distinct values).
+
+    Raises:
+        BadInputError: the store has another number of anchors than version 1 was scored on.
     """
+    if len(anchors_raw) != len(reference):
+        raise BadInputError(
+            f"store: it has {len(anchors_raw):,} anchors, but the champion's public scale was fitted on "
+            f"{len(reference):,}; use the store the champion was trained from, or register under another organization"
+        )
     known = ~(np.isnan(anchors_raw) | np.isnan(reference))
     if not known.any():
         return fallback

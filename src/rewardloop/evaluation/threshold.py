@@ -15,6 +15,7 @@ from rewardloop.config import ThresholdSettings
 from rewardloop.evidence import Estimate, ThresholdEvidence
 
 _MOST_ITEMS = 100_000_000
+_CURVE_POINTS = 60
 
 
 class Labeled(NamedTuple):
@@ -90,7 +91,7 @@ def certify(
             items_needed=needed,
             reason=reason,
             unacceptable_share=share,
-            curve=curve,
+            curve=_thinned(curve),
         )
     rates = measure(test, chosen[0], confidence)
     return ThresholdEvidence(
@@ -104,11 +105,11 @@ def certify(
         calibration_unacceptable=chosen[2],
         p_value=chosen[3],
         reason=(
-            f"Of {chosen[1]:,} accepted calibration items {chosen[2]:,} are unacceptable: at most {settings.alpha:.0%} "
-            f"of accepted answers are, with confidence {1 - settings.delta:.0%}."
+            f"Of {chosen[1]:,} accepted calibration items {chosen[2]:,} are unacceptable: at most "
+            f"{100 * settings.alpha:g}% of accepted answers are, with confidence {100 * (1 - settings.delta):g}%."
         ),
         unacceptable_share=share,
-        curve=curve,
+        curve=_thinned(curve),
         **rates._asdict(),
     )
 
@@ -138,6 +139,13 @@ def _exact(hits: Bools, confidence: float, unit: str) -> Estimate | None:
     )
 
 
+def _thinned(curve: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
+    """At most as many points as a plot can show, both ends among them."""
+    if len(curve) <= _CURVE_POINTS:
+        return curve
+    return [curve[place] for place in np.linspace(0, len(curve) - 1, _CURVE_POINTS).round().astype(int)]
+
+
 def _count(labeled: Labeled, threshold: float) -> tuple[int, int]:
     accepted = labeled.score >= threshold
     return int(accepted.sum()), int((accepted & labeled.unacceptable).sum())
@@ -148,6 +156,11 @@ def _why_not(
 ) -> tuple[int | None, str]:
     """About how many calibration items would be needed, and the reason in words."""
     start = strict_start(settings)
+    if not items:
+        return start, (
+            f"No calibration item says whether it is acceptable; a threshold at alpha {settings.alpha:g} and delta "
+            f"{settings.delta:g} needs {start:,} that do at the very least."
+        )
     if tried is None:
         return start, (
             f"There are {items:,} calibration items with a verdict; a threshold at alpha {settings.alpha:g} and delta "
@@ -156,13 +169,15 @@ def _why_not(
     _, accepted, bad, p_value = tried
     found = (
         f"Of the {accepted:,} best calibration items {bad:,} are unacceptable ({bad / accepted:.1%}, "
-        f"p = {p_value:.3f}); alpha is {settings.alpha:.1%} and delta {settings.delta:g}."
+        f"p = {p_value:.3f}); alpha is {100 * settings.alpha:g}% and delta {settings.delta:g}."
     )
     if bad >= settings.alpha * accepted:
         return None, f"{found} More items would not help: the model has to tell answers apart better."
-    factor = 1
-    while factor * items < _MOST_ITEMS:
-        factor *= 2
-        if binom.cdf(factor * bad, factor * accepted, settings.alpha) <= settings.delta:
-            return factor * items, f"{found} At these rates about {factor * items:,} calibration items would do."
-    return None, f"{found} More items would hardly help."
+    # A grid of tenths of a percent is finer than the estimate; counts are rounded against the model.
+    needed = np.unique(np.geomspace(items + 1, _MOST_ITEMS, 20_000).astype(int))
+    p_values = binom.cdf(np.ceil(needed * (bad / items)), np.floor(needed * (accepted / items)), settings.alpha)
+    enough = np.flatnonzero(p_values <= settings.delta)
+    if not len(enough):
+        return None, f"{found} More items would hardly help."
+    about = int(needed[enough[0]])
+    return about, f"{found} At these rates about {about:,} calibration items would do."

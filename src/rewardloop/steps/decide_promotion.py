@@ -28,6 +28,5 @@ def decide_promotion(*, evaluation: Path, settings: str, corpus_digest: str, ble
         verdict = decide(measured, gate, candidate=candidate, corpus_digest=corpus_digest)
         (blessing / "blessing.json").write_text(verdict.model_dump_json(indent=1), encoding="utf-8")
         run.write("blessing", verdict)
-        failed = sum(not check.passed for check in verdict.checks)
-        run.produced = "blessed" if verdict.blessed else f"not blessed: {failed} of {len(verdict.checks)} checks failed"
+        run.produced = f"{'blessed' if verdict.blessed else 'not blessed'}: {verdict.reasons[0]}"
     return verdict.blessed

@@ -59,4 +59,5 @@ def load_corpus(*, store: str, corpus_digest: str, code_version: str, corpus: Pa
                 digest=corpus_digest, batches=lines, left_out=wanted.left_out, groups=records.height, labels=labels
             ),
         )
-        run.produced = f"{records.height:,} groups with {labels:,} labels from {len(lines)} batches"
+        batches = "1 batch" if len(lines) == 1 else f"{len(lines):,} batches"
+        run.produced = f"{records.height:,} groups with {labels:,} labels from {batches}"

@@ -22,6 +22,14 @@ def test_equals_the_obvious_loop() -> None:
     np.testing.assert_allclose(bootstrap.means(values), expected)
 
 
+def test_resamples_taken_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(4)
+    a, b, values = random.integers(0, 9, 60), random.integers(0, 9, 60), random.random(60)
+    at_once = DocumentBootstrap(a, b, samples=50, seed=0).means(values)
+    monkeypatch.setattr("rewardloop.bootstrap._CELLS", 70)  # 9 documents: 7 resamples at a time, then 1
+    np.testing.assert_allclose(DocumentBootstrap(a, b, samples=50, seed=0).means(values), at_once)
+
+
 def test_one_document_per_pair_is_the_usual_bootstrap() -> None:
     # 400 independent pairs, 300 right: standard error sqrt(.75 * .25 / 400) = 0.0217.
     values = np.repeat([1.0, 0.0], [300, 100])

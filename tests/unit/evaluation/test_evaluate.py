@@ -18,6 +18,7 @@ from rewardloop.evaluation.calibration import (
     reliability,
 )
 from rewardloop.evaluation.evaluate import ChampionScores, Evaluation, evaluate
+from rewardloop.evaluation.examples import extreme
 from rewardloop.evaluation.metrics import PairSet, length_controlled_accuracy
 from rewardloop.evaluation.scale import anchored_scale, first_scale
 from rewardloop.modeling.scoring import public_score
@@ -106,6 +107,48 @@ def test_champion_compared_with_itself_differs_in_nothing() -> None:
     same = measured(champion=ChampionScores("1", first.public, threshold)).evidence.champion
     assert same is not None
     assert (same.difference.value, same.difference.low, same.difference.high, same.flip_rate) == (0, 0, 0, 0)
+
+
+def test_what_the_champion_cannot_score_is_left_out_of_the_comparison_only() -> None:
+    first = measured()
+    theirs = first.public.copy()
+    missing = np.flatnonzero((ITEMS["split"] == "test").to_numpy())[:2]
+    theirs[missing] = np.nan
+    evidence = measured(champion=ChampionScores("1", theirs, None)).evidence
+    assert evidence.champion is not None
+    assert evidence.champion.difference.value == evidence.champion.difference.low == 0
+    touching = (PAIRS_TABLE["a"].is_in(missing) | PAIRS_TABLE["b"].is_in(missing)).to_numpy()
+    counting = ((PAIRS_TABLE["split"] == "test") & (PAIRS_TABLE["gap"] >= 0.5)).to_numpy()
+    assert evidence.champion.difference.count == (counting & ~touching).sum()
+    assert evidence.accuracy == first.evidence.accuracy
+
+
+def test_a_champion_without_any_score_is_an_error() -> None:
+    with pytest.raises(BadInputError, match="champion 1 and the candidate have no pair"):
+        measured(champion=ChampionScores("1", np.full(len(TRUTH), np.nan), None))
+
+
+def test_anchors_of_another_store_are_an_error() -> None:
+    with pytest.raises(BadInputError, match="it has 50 anchors, but the champion's public scale was fitted on 7"):
+        measured(reference_anchors=np.arange(7.0))
+
+
+@pytest.mark.parametrize(("rating", "label"), [(2.1, "2.1"), (100.0, "100"), (-3.256, "-3.26")])
+def test_examples_show_ratings_as_people_write_them(rating: float, label: str) -> None:
+    items = ITEMS.with_columns(pl.lit(rating).alias("rating"))
+    (shown,) = {one.label for one in extreme(items, TRUTH, (ITEMS["split"] == "test").to_numpy(), highest=True)}
+    assert shown == f"mean rating {label}"
+
+
+def test_few_documents_still_give_an_interval() -> None:
+    items, pairs = tables(per_split=2)
+    evidence = evaluate(
+        items, pairs, raw=items["rating"].to_numpy(), anchors_raw=np.arange(3.0), reference_anchors=None,
+        champion=None, evaluation=EvaluationSettings(bootstrap_samples=100), threshold=ThresholdSettings(),
+        base_scoring={}, acceptability="", one_labeler=None,
+    ).evidence  # fmt: skip
+    assert (evidence.accuracy.value, evidence.accuracy.low, evidence.accuracy.count) == (1, 1, 1)
+    assert not evidence.threshold.certified
 
 
 def test_answers_that_cannot_be_scored_are_counted_and_left_out() -> None:

@@ -73,9 +73,13 @@ def test_good_model_with_few_items_is_told_how_many_it_needs() -> None:
     result = certify(labeled, labeled, SETTINGS, "planted")
     assert not result.certified
     assert result.items_needed is not None
-    assert result.items_needed > 60
-    factor = result.items_needed // 60
-    assert binom.cdf(4 * factor, 55 * factor, 0.1) <= 0.1
+
+    def passes(items: int) -> bool:
+        return bool(binom.cdf(math.ceil(items * 4 / 60), math.floor(items * 55 / 60), 0.1) <= 0.1)
+
+    assert passes(result.items_needed)
+    assert not any(passes(items) for items in range(60, result.items_needed - 1))
+    assert f"about {result.items_needed:,} calibration items would do" in result.reason
 
 
 def test_no_verdicts_at_all() -> None:
@@ -83,6 +87,16 @@ def test_no_verdicts_at_all() -> None:
     result = certify(nothing, nothing, SETTINGS, "planted")
     assert not result.certified
     assert result.items_needed == 55
+    assert result.reason.startswith("No calibration item says whether it is acceptable")
+
+
+def test_small_levels_are_not_rounded_into_a_larger_promise() -> None:
+    labeled = Labeled(np.arange(3000.0)[::-1], np.arange(3000) > 2000)
+    result = certify(labeled, labeled, ThresholdSettings(alpha=0.025, delta=0.004, grid=10_000), "planted")
+    assert "at most 2.5% of accepted answers are, with confidence 99.6%." in result.reason
+    # The grid had thousands of points; a plot gets its two ends and some between.
+    assert len(result.curve) == 60
+    assert result.curve[0][0] > result.curve[-1][0] == 0.0
 
 
 def test_the_promise_holds_as_often_as_it_says() -> None:
