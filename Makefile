@@ -17,6 +17,7 @@ help:          ## these words
 run: $(VENV)/.installed $(DEMO)/batch-1.csv   ## the loop on the demo's first batch of feedback
 	@$(BIN)/rewardloop ingest $(DEMO)/batch-1.csv -c $(CONFIG)
 	@$(BIN)/rewardloop run -c $(CONFIG)
+	@echo "The demo's second batch of feedback: $(DEMO)/batch-2.csv"
 
 test: $(VENV)/.tests-installed   ## lint, types, import directions, fast tests
 	@$(MAKE) --no-print-directory lint

@@ -17,7 +17,7 @@ from types import FrameType
 from rewardloop.cli.stream import RunStream
 
 
-def run_pipeline(name: str, parameters: Mapping[str, str], *, root: Path, run_dir: Path) -> None:
+def run_pipeline(name: str, parameters: Mapping[str, str], *, root: Path, run_dir: Path, caching: bool = True) -> None:
     """Run ``compiled/<name>.yaml``; steps' outputs and KFP's cache are kept under ``root``.
 
     Returns whether or not a step failed: what became of the run is told by the steps' records, and the full output is
@@ -31,7 +31,7 @@ def run_pipeline(name: str, parameters: Mapping[str, str], *, root: Path, run_di
         local.SubprocessRunner(use_venv=False),
         pipeline_root=str(root),
         workspace_root=str(run_dir / "tmp"),
-        enable_caching=True,
+        enable_caching=caching,
     )
     with (run_dir / "log.txt").open("a", encoding="utf-8") as log:
         stream = RunStream(log, run_dir)

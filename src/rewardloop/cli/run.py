@@ -6,6 +6,8 @@ run; and, when the candidate is blessed, a new champion. A corpus is trained onc
 
 import json
 import os
+import shutil
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,6 +130,7 @@ def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outco
             },
             root=home / "pipelines",
             run_dir=run_dir,
+            caching=again is None,
         )
     finally:
         record.seconds = time.monotonic() - started
@@ -143,7 +146,7 @@ def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outco
     if status == "failed":
         typer.echo(f"Log: {run_dir / 'log.txt'}", err=True)
     else:
-        typer.echo(_next_commands(loaded))
+        typer.echo(_next_commands(loaded, champion=status == "blessed" or champion is not None))
     return verdict.exit_code
 
 
@@ -159,13 +162,17 @@ def code_version() -> str:
     return total.hexdigest()[:16]
 
 
-def _next_commands(loaded: LoadedSettings) -> str:
-    config = loaded.path
-    return (
-        "Try next:\n"
-        f'  rewardloop score -c {config} --text "A quiet film that stays with you for days."\n'
-        f"  rewardloop ingest MORE_FEEDBACK -c {config} && rewardloop run -c {config}\n"
-        f"  rewardloop ui -c {config}"
+def _next_commands(loaded: LoadedSettings, *, champion: bool) -> str:
+    command = "rewardloop" if shutil.which("rewardloop") else sys.argv[0]
+    config = f"-c {loaded.path}"
+    ask = f'score {config} --text "A quiet film that stays with you for days."' if champion else f"batches {config}"
+    return "\n  ".join(
+        [
+            "Try next:",
+            f"{command} {ask}",
+            f"{command} ingest MORE_FEEDBACK {config} && {command} run {config}",
+            f"{command} ui {config}",
+        ]
     )
 
 

@@ -108,7 +108,9 @@ def evaluate(
         reliability=bins,
         slices=slice_lines(items, test, public, evaluation),
         threshold=certified,
-        champion=_compare(items, pairs, public, certified.threshold, champion, evaluation),
+        champion=_compare(
+            items, pairs, public, certified.threshold, champion, evaluation, with_golden=golden is not None
+        ),
         unscored=int((np.isin(split, _HELD_OUT) & np.isnan(public)).sum()),
         score_mean=mean,
         score_spread=spread,
@@ -196,16 +198,20 @@ def _compare(
     threshold: float | None,
     champion: ChampionScores | None,
     settings: EvaluationSettings,
+    *,
+    with_golden: bool,
 ) -> ChampionComparison | None:
     """Candidate against champion on the answers both can score: their limits of length may differ."""
     if champion is None:
         return None
     both = public + champion.public  # NaN where either has no score
     test, golden = (PairSet.of(items, pairs, split, both, settings) for split in ("test", "golden"))
-    if test is None:
+    # A golden set that cannot be compared must not count as one that was passed.
+    missing = "test" if test is None else "golden" if with_golden and golden is None else None
+    if test is None or missing:
         raise BadInputError(
-            f"evaluation: champion {champion.version} and the candidate have no pair of the test split that both can "
-            "score; raise training.max_length, or register under another organization"
+            f"evaluation: champion {champion.version} and the candidate have no pair of the {missing} split that both "
+            "can score; raise model.max_length, or register under another organization"
         )
     flip_rate, blocked, accepted = None, [], []
     if threshold is not None and champion.threshold is not None:

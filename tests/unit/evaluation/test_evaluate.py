@@ -123,9 +123,11 @@ def test_what_the_champion_cannot_score_is_left_out_of_the_comparison_only() -> 
     assert evidence.accuracy == first.evidence.accuracy
 
 
-def test_a_champion_without_any_score_is_an_error() -> None:
-    with pytest.raises(BadInputError, match="champion 1 and the candidate have no pair"):
-        measured(champion=ChampionScores("1", np.full(len(TRUTH), np.nan), None))
+@pytest.mark.parametrize("split", ["test", "golden"])
+def test_a_champion_without_any_score_is_an_error(split: str) -> None:
+    theirs = np.where((ITEMS["split"] == split).to_numpy(), np.nan, TRUTH)
+    with pytest.raises(BadInputError, match=f"champion 1 and the candidate have no pair of the {split} split"):
+        measured(champion=ChampionScores("1", theirs, None))
 
 
 def test_anchors_of_another_store_are_an_error() -> None:
