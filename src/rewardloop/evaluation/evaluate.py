@@ -179,11 +179,11 @@ def _soft(pairs: pl.DataFrame, public: Floats, split: str) -> tuple[Floats, Floa
 
 
 def _labeled(items: pl.DataFrame, public: Floats, split: str, seed: int) -> Labeled:
-    """Items of ``split`` with a verdict and a score, one seeded item per document."""
+    """Items of ``split`` with a verdict, one seeded item per document; what cannot be scored is blocked."""
     chosen = (
-        items.with_columns(pl.Series("score", public).fill_nan(None))
+        items.with_columns(pl.Series("score", public).fill_nan(-np.inf))
         .filter((pl.col("split") == split) & pl.col("random"))
-        .drop_nulls(["acceptable", "score"])
+        .drop_nulls("acceptable")
         .sort("item")
         .sample(fraction=1.0, shuffle=True, seed=seed)
         .unique("document", keep="first", maintain_order=True)

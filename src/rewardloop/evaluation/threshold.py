@@ -41,6 +41,7 @@ def grid_of(scores: Floats, settings: ThresholdSettings) -> Floats:
     to pass, and the first failure would end the sequence at once. Empty when there are too few items for any threshold.
     """
     start = strict_start(settings)
+    scores = scores[np.isfinite(scores)]  # what cannot be scored (minus infinity) is never accepted
     if len(scores) < start:
         return np.empty(0)
     accepted = np.unique(np.linspace(start, len(scores), settings.grid).round().astype(int))

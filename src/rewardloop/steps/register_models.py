@@ -25,7 +25,7 @@ from rewardloop.storage import Storage
 from rewardloop.tracking.history import History
 from rewardloop.tracking.manifest import write_manifest
 from rewardloop.tracking.registry import MANIFEST_TAG, Registered, find, parity_of, register
-from rewardloop.tracking.runs import RUN_ID
+from rewardloop.tracking.runs import current_run
 
 _NO_CHAMPION = "no champion: first version"
 
@@ -67,29 +67,32 @@ def register_models(
         verdict = Blessing.model_validate_json((blessing / "blessing.json").read_bytes())
         _check_blessing(verdict, reward_model, evaluation, corpus_digest)
         measured = EvaluationEvidence.model_validate_json((evaluation / "evidence" / "evaluation.json").read_bytes())
-        same = {
-            "candidate_digest": verdict.candidate,
-            "corpus_digest": corpus_digest,
-            "config_digest": config_digest,
-        }
-        history = History(Storage.open(store), name)
-        before = find(name, same, tracking_uri)
-        champion = history.champion()
-        current = champion.version if champion else None
-        expected = None if verdict.champion == _NO_CHAMPION else verdict.champion
-        promoted = before is not None and current == before
-        if not promoted and current != expected:
-            raise RewardloopError(
-                f"{name}: the candidate was compared with {_named(expected)}, but the champion is now "
-                f"{_named(current)}; run again to compare with that. Nothing was registered"
-            )
         scoring = json.loads((evaluation / "scoring.json").read_text(encoding="utf-8"))
+        history = History(Storage.open(store), name)
         with tempfile.TemporaryDirectory() as temporary:
             directory = Path(temporary) / "reward_model"
             manifest = _assemble(directory, reward_model, evaluation)
+            # Only the very same files are the same version: equal weights may come with another threshold.
+            same = {
+                "candidate_digest": verdict.candidate,
+                "corpus_digest": corpus_digest,
+                "config_digest": config_digest,
+                MANIFEST_TAG: manifest,
+            }
+            before = find(name, same, tracking_uri)
+            champion = history.champion()
+            current = champion.version if champion else None
+            expected = None if verdict.champion == _NO_CHAMPION else verdict.champion
+            promoted = before is not None and current == before
+            if not promoted and current != expected:
+                raise RewardloopError(
+                    f"{name}: the candidate was compared with {_named(expected)}, but the champion is now "
+                    f"{_named(current)}; run again to compare with that. Nothing was registered"
+                )
             if before is None:
-                tags = {**same, **_measured_tags(measured, scoring["threshold"], wanted), MANIFEST_TAG: manifest}
-                parent = os.environ.get(RUN_ID)
+                tags = same | _measured_tags(measured, scoring["threshold"], wanted)
+                pipeline_run = current_run()
+                parent = pipeline_run[1] if pipeline_run else None
                 done = register(directory, name=name, tags=tags, tracking_uri=tracking_uri, parent_run_id=parent)
             else:
                 done = Registered(before, parity_of(f"models:/{name}/{before}", tracking_uri))

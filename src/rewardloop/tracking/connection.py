@@ -4,8 +4,6 @@ In: the setting ``tracking.uri`` (or ``MLFLOW_TRACKING_URI``). Out: a URI that e
 SQLite file that exists, with an absolute path, or a server that answered.
 """
 
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from rewardloop.errors import BadInputError
@@ -17,7 +15,7 @@ def connect(uri: str | None, home: Path, timeout_seconds: int) -> str:
     """Return the URI to use; None means an SQLite file under ``home``, created on first use (2 to 7 seconds).
 
     Raises:
-        BadInputError: no server answers within ``timeout_seconds``, or MLflow cannot use the URI.
+        BadInputError: no MLflow server answers within ``timeout_seconds``, or MLflow cannot use the URI.
     """
     if uri is None:
         uri = f"{_SQLITE}{home.resolve() / 'mlflow.db'}"
@@ -27,25 +25,33 @@ def connect(uri: str | None, home: Path, timeout_seconds: int) -> str:
     if uri.startswith(_SQLITE):
         database = Path(uri.removeprefix(_SQLITE)).resolve()
         _create_once(database)
-        return f"{_SQLITE}{database}"
+        uri = f"{_SQLITE}{database}"
     _check_store(uri)
     return uri
 
 
 def _check_server(uri: str, timeout_seconds: int) -> None:
+    """One real question: ports are also held by other servers, and MLflow's may want a password."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request_safe
+
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=timeout_seconds):  # noqa: S310
-            return
-    except urllib.error.HTTPError as error:
-        if error.code < 500:
-            return  # somebody answers; who may do what, MLflow finds out
-        cause = f"HTTP status {error.code}"
-    except (OSError, ValueError) as error:
-        cause = str(getattr(error, "reason", None) or error)
-    raise BadInputError(
-        f"tracking.uri: no MLflow server answered at {uri} within {timeout_seconds} s ({cause}); start it, correct "
-        "tracking.uri (or MLFLOW_TRACKING_URI), or remove both to track in a local file"
-    )
+        # MLflow's own client would wait and try again for minutes.
+        http_request_safe(
+            get_default_host_creds(uri),  # type: ignore[no-untyped-call]
+            "/api/2.0/mlflow/experiments/search",
+            "POST",
+            json={"max_results": 1},
+            timeout=timeout_seconds,
+            max_retries=0,
+        )
+    except (MlflowException, OSError, ValueError) as error:
+        raise BadInputError(
+            f"tracking.uri: no MLflow server answered at {uri} within {timeout_seconds} s ({_first_line(error)}); "
+            "start it, correct tracking.uri (or MLFLOW_TRACKING_URI), give the user and password that it wants "
+            "(MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD), or remove both settings to track in a local file"
+        ) from error
 
 
 def _create_once(database: Path) -> None:
@@ -92,4 +98,11 @@ def _check_store(uri: str) -> None:
     try:
         MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-        raise BadInputError(f"tracking.uri: MLflow cannot use {uri}: {error}") from error
+        raise BadInputError(
+            f"tracking.uri: MLflow cannot use {uri}: {_first_line(error)}; correct or remove tracking.uri "
+            "(or MLFLOW_TRACKING_URI)"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

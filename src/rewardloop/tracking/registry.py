@@ -136,11 +136,13 @@ def _create_version(client: MlflowClient, name: str, source: str, run_id: str, t
             client.create_registered_model(name)
         except MlflowException:
             client.get_registered_model(name)  # another process was faster
-    version = str(client.create_model_version(name, source, run_id=run_id, tags=dict(tags)).version)
+    version = None
     try:
+        version = str(client.create_model_version(name, source, run_id=run_id, tags=dict(tags)).version)
         difference = parity_of(f"models:/{name}/{version}", client.tracking_uri)
     except BaseException:
-        client.delete_model_version(name, version)
+        if version is not None:
+            client.delete_model_version(name, version)
         if new and not _versions(client, name):
             client.delete_registered_model(name)
         raise

@@ -28,6 +28,7 @@ from rewardloop.evidence import RunRecord
 
 RUN_ID = "REWARDLOOP_MLFLOW_RUN_ID"
 TRACKING_URI = "REWARDLOOP_TRACKING_URI"
+_GIVEN_URI = "MLFLOW_TRACKING_URI"
 _GIVEN_RUN = "MLFLOW_RUN_ID"
 """Set where KFP's own MLflow plugin made the parent run; that run is the plugin's to end."""
 
@@ -139,9 +140,15 @@ def end_run(tracking_uri: str, run_id: str, *, status: Status) -> None:
 
 
 def current_run() -> tuple[str, str] | None:
-    """(tracking URI, run id) of the pipeline run this process works for, or None outside one."""
-    uri, run_id = os.environ.get(TRACKING_URI), os.environ.get(RUN_ID)
-    return (uri, run_id) if uri and run_id else None
+    """(tracking URI, run id) of the pipeline run this process works for, or None outside one.
+
+    The command line names them for the steps that it starts; in a pod KFP's plugin does, in MLflow's own variables.
+    """
+    for uri_name, run_name in ((TRACKING_URI, RUN_ID), (_GIVEN_URI, _GIVEN_RUN)):
+        uri, run_id = os.environ.get(uri_name), os.environ.get(run_name)
+        if uri and run_id:
+            return uri, run_id
+    return None
 
 
 def _existing_run(client: MlflowClient, run_id: str, tracking_uri: str) -> Run:

@@ -33,6 +33,17 @@ def test_grid_needs_no_labels_and_goes_from_strict_to_lenient() -> None:
     assert grid[-1] == scores.min()
 
 
+def test_what_cannot_be_scored_is_blocked() -> None:
+    scores = np.concatenate([np.arange(100.0), np.full(20, -np.inf)])
+    labeled = Labeled(scores, np.zeros(120, dtype=bool))
+    result = certify(labeled, labeled, SETTINGS, "planted")
+    assert result.threshold == 0.0
+    assert result.accepted_share is not None
+    assert result.accepted_share.value == pytest.approx(100 / 120)
+    assert result.false_block_rate is not None
+    assert result.false_block_rate.value == pytest.approx(20 / 120)
+
+
 def test_by_hand() -> None:
     # 200 items, the best 100 acceptable, the other 100 not. With 100 + b accepted, b of them bad, the test passes while
     # P(Bin(100 + b, 0.1) <= b) <= 0.1.
