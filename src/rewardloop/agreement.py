@@ -82,7 +82,8 @@ def _values(frame: pl.DataFrame) -> pl.DataFrame:
 def _votes(values: pl.DataFrame) -> pl.DataFrame:
     """One row per person and pair: 1 the first is better, 0 the second, 0.5 a tie."""
     signed = values.with_columns(pl.when(kind="ranking").then(-pl.col("value")).otherwise("value").alias("value"))
-    key = ["content", "who", "kind"]
+    # Ranks and choices of different labels are not on one scale, though one person gave them.
+    key = ["content", "who", "label"]
     pairs = signed.join(signed.select(*key, "text", "value"), on=key, suffix="_b").filter(
         pl.col("text") < pl.col("text_b")
     )

@@ -56,6 +56,12 @@ def test_only_ties_are_refused_with_what_to_do(tmp_path: Path) -> None:
     assert not (tmp_path / "preferences" / "items.parquet").exists()
 
 
+def test_a_criterion_nobody_labeled_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    tone = [group([f"a{i}", f"b{i}"], [choice("a", "b") | {"criterion": "tone"}], prompt=f"Q{i}") for i in range(60)]
+    with pytest.raises(BadInputError, match=r"(?s)left out: .*there are labels on 'tone'"):
+        run(tmp_path, tone)
+
+
 def test_an_empty_split_is_refused(tmp_path: Path) -> None:
     pairs = [group([f"a{i}", f"b{i}"], [choice("a", "b")], prompt=f"Q{i}") for i in range(60)]
     with pytest.raises(BadInputError, match="the test split has 0 answers and no compared pair"):

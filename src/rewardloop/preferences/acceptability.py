@@ -2,7 +2,8 @@
 
 One corpus has one source of acceptability, so that a threshold means one thing: explicit ``acceptable`` labels of any
 criterion where there are any, else a mean rating that reaches ``preferences.acceptable_rating`` where that is set, else
-whether an answer won more than half of its comparisons.
+whether an answer won more than half of its comparisons. Comparisons of texts that only meet because they were grouped
+say nothing of the kind: any text is better than some other one.
 """
 
 import polars as pl
@@ -16,7 +17,7 @@ def acceptability(
     Args:
         values: ``Answers.values`` of all criteria.
         ratings: answer, rating (mean rating on the trained criterion).
-        pairs: a, b, p inside groups.
+        pairs: a, b, p inside groups that came as groups.
         cut: ``preferences.acceptable_rating``.
     """
     explicit = values.filter(kind="acceptable")
@@ -31,7 +32,10 @@ def acceptability(
             pairs.select(pl.col("b").alias("answer"), (1 - pl.col("p")).alias("value")),
         ]
     )
-    return _more_than_half(won.group_by("answer").agg(pl.col("value").mean())), "won more than half of its comparisons"
+    known = _more_than_half(won.group_by("answer").agg(pl.col("value").mean()))
+    if known.is_empty():
+        return known, "not known (set preferences.acceptable_rating or ingest `acceptable` labels)"
+    return known, "won more than half of its comparisons"
 
 
 def _more_than_half(shares: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,9 @@ class Answers(NamedTuple):
     """``groups``: group, content, document, segment, prompt, random, size, rows (feedback rows it was made of).
 
     ``answers``: answer, group, response, response_id, model.
-    ``values``: answer, group, who (one person's labels share it), named, kind, criterion, value (higher is better).
+    ``values``: answer, group, who (one person's labels share it), sheet, kind, criterion, value (higher is better).
+    Values of one kind on one sheet can be compared: a person's ratings or verdicts on all answers, but the ranks or
+    choices of one label only.
     """
 
     groups: pl.DataFrame
@@ -30,7 +32,7 @@ def unfold(feedback: pl.DataFrame) -> Answers:
             pl.col("document").min(),
             pl.col("segment").min(),
             pl.col("prompt").first(),
-            (pl.col("sampling") == "random").all().alias("random"),
+            (pl.col("sampling") == "random").any().alias("random"),
             pl.len().alias("rows"),
         )
         .sort("content")
@@ -51,25 +53,30 @@ def unfold(feedback: pl.DataFrame) -> Answers:
         .with_row_index("answer")
     )
     named = listed.join(answers.select("group", "response", "answer"), on=["group", "response"])
+    # Without an identity, only the values inside one label are known to be one person's.
+    alone = -1 - pl.col("label").cast(pl.Int64)
     values = (
         rows.select("row", "labels")
         .explode("labels")
         .with_row_index("label")
         .unnest("labels")
+        .with_columns(pl.coalesce(pl.col("labeler").rank("dense").cast(pl.Int64), alone).alias("who"))
+        .with_columns(
+            pl.when(pl.col("kind").is_in(["ranking", "choice"])).then(alone).otherwise("who").alias("sheet"),
+        )
         .explode("values")
         .unnest("values")
         .join(named.select("row", "group", "response_id", "answer"), on=["row", "response_id"])
         .select(
             "answer",
             "group",
-            # Without an identity, only the values inside one label are known to be one person's.
-            pl.coalesce("labeler", pl.format("#{}", "label")).alias("who"),
-            pl.col("labeler").is_not_null().alias("named"),
+            "who",
+            "sheet",
             "kind",
             "criterion",
             pl.when(kind="ranking").then(-pl.col("value")).otherwise("value").alias("value"),
         )
-        .sort("answer", "who", "kind", "criterion", "value")
+        .sort("answer", "who", "sheet", "kind", "criterion", "value")
     )
     sizes = answers.group_by("group").agg(pl.len().alias("size"))
     return Answers(groups.join(sizes, on="group").sort("group"), answers, values)

@@ -14,7 +14,7 @@ from rewardloop.preferences.acceptability import acceptability
 from rewardloop.preferences.answers import Answers, unfold
 from rewardloop.preferences.consensus import consensus, votes
 from rewardloop.preferences.one_labeler import one_labeler
-from rewardloop.preferences.splits import TOUCHES_GOLDEN, assign_splits
+from rewardloop.preferences.splits import HELD_OUT, place_rows
 from rewardloop.records import SPLITS
 from rewardloop.tables import ITEMS, PAIRS
 
@@ -49,11 +49,11 @@ def build(
         evaluation: most held-out pairs and the seed.
         golden: documents that are never trained on.
     """
-    taken = unfold(feedback)
+    placed = place_rows(feedback, splits, golden)
+    kept = placed.filter(pl.col("why").is_null())
+    taken = unfold(kept)
     on_criterion = taken.values.filter(criterion=preferences.criterion)
-    placed = _place(taken, preferences, splits, golden)
-    answers = taken.answers.join(placed, on="group")
-    cast = votes(on_criterion)
+    answers = taken.answers.join(_group(taken, kept, on_criterion, preferences), on="group")
 
     inside = grouping.pairs_inside(answers, "bunch").join(
         answers.select("answer", "split"), left_on="a", right_on="answer"
@@ -66,107 +66,98 @@ def build(
         for (split,), part in single.partition_by("split", as_dict=True, maintain_order=True).items()
     ]
     candidates = pl.concat([inside, *across], how="vertical_relaxed")
+    cast = votes(candidates, on_criterion)
     pairs = consensus(candidates, cast, on_criterion).filter(pl.col("votes") >= preferences.min_votes)
 
     rated = on_criterion.filter(kind="rating")
     ratings = rated.group_by("answer").agg(pl.col("value").mean().alias("rating")).sort("answer")
-    accepted, source = acceptability(taken.values, ratings, pairs, preferences.acceptable_rating)
+    came_together = pairs.filter(pl.col("bunch") < len(taken.groups))
+    accepted, source = acceptability(taken.values, ratings, came_together, preferences.acceptable_rating)
     answers = (
         answers.join(ratings, on="answer", how="left")
         .join(accepted, on="answer", how="left")
         .join(taken.values.group_by("answer").agg(pl.len().alias("labels")), on="answer", how="left")
         .with_columns(pl.col("labels").fill_null(0))
     )
+    # Answers of the calibration split are compared only to tell which are acceptable.
+    pairs = pairs.filter(pl.col("split") != "calibration")
     answers = _explain(answers, pairs, preferences)
-    items = _items(answers.filter(pl.col("why").is_null()), taken)
-    table = _pairs(pairs, items, answers)
+    items = _items(answers.filter(pl.col("why").is_null()))
+    left_out = _left_out(placed, answers)
     test = _documents_of(pairs.filter(split="test"), answers)
     return Preferences(
         items=items.select(ITEMS.names()).cast(ITEMS),
-        pairs=table,
-        left_out=_left_out(answers),
-        groups_used=int(
-            answers.group_by("group")
-            .agg(pl.col("why").is_null().any(), pl.col("rows").first())
-            .filter("why")["rows"]
-            .sum()
-        ),
+        pairs=_pairs(pairs, items),
+        left_out=left_out,
+        groups_used=len(feedback) - sum(left_out.values()),
         acceptability=source,
         one_labeler=one_labeler(test, cast, rated.select("answer", "value"), evaluation),
     )
 
 
-def _place(
-    taken: Answers, preferences: PreferenceSettings, splits: SplitSettings, golden: frozenset[str]
+def _group(
+    taken: Answers, kept: pl.DataFrame, on_criterion: pl.DataFrame, preferences: PreferenceSettings
 ) -> pl.DataFrame:
-    """Groups with split, ``text`` (a single text without prompt), ``bunch`` (what is compared) and ``why`` left out."""
-    groups = assign_splits(taken.groups, taken.answers, splits, golden)
-    groups = groups.with_columns(
-        ((pl.col("prompt").list.len() == 0) & (pl.col("size") == 1)).alias("text"),
-        pl.when(pl.col("split") == TOUCHES_GOLDEN)
-        .then(pl.lit(TOUCHES_GOLDEN))
-        .when(~pl.col("random") & pl.col("split").is_in(grouping.HELD_OUT))
-        .then(pl.lit(grouping.NOT_RANDOM))
-        .alias("why"),
-    )
-    texts = groups.filter(pl.col("text") & pl.col("why").is_null() & pl.col("split").is_in(grouping.GROUPED))
-    bunches = grouping.group_texts(texts.select("content", "document", "split", "segment"), preferences.group_size)
-    first = pl.lit(len(groups)) + pl.col("bunch_right").cast(pl.Int64)
+    """Groups with split, ``text`` (a judged single text without prompt), ``why`` it cannot be compared and ``bunch``.
+
+    What is compared with each other shares a ``bunch``: the number of the group, or a higher one for grouped texts.
+    """
+    single, prompted = pl.col("size") == 1, pl.col("prompt").list.len() > 0
+    judged = on_criterion.filter(pl.col("kind").is_in(["rating", "acceptable"]))["group"].unique()
+    groups = taken.groups.join(
+        kept.select("content", "split").unique(), on="content", maintain_order="left"
+    ).with_columns((single & ~prompted & pl.col("group").is_in(judged.implode())).alias("text"))
+    texts = groups.filter(pl.col("text") & pl.col("split").is_in(grouping.GROUPED))
+    dealt = grouping.group_texts(texts.select("content", "document", "split", "segment"), preferences.group_size)
     return (
-        groups.join(bunches, on="content", how="left", suffix="_right", maintain_order="left")
-        .rename({"bunch": "bunch_right"}, strict=False)
+        groups.join(dealt, on="content", how="left", maintain_order="left")
         .with_columns(
-            pl.when(pl.col("text") | (pl.col("size") < 2))
-            .then(first)
+            pl.when(single & prompted)
+            .then(pl.lit(grouping.ALONE))
+            .when(pl.col("content").is_in(dealt.filter(pl.col("bunch").is_null())["content"].implode()))
+            .then(pl.lit(grouping.NO_PARTNER))
+            .alias("why"),
+        )
+        .with_columns(
+            pl.when(single)
+            .then(pl.lit(len(groups)) + pl.col("bunch").cast(pl.Int64))
             .otherwise(pl.col("group").cast(pl.Int64))
             .alias("bunch")
         )
-        .drop("bunch_right")
     )
 
 
 def _explain(answers: pl.DataFrame, pairs: pl.DataFrame, preferences: PreferenceSettings) -> pl.DataFrame:
-    """Add why an answer is left out; null for those that are used."""
+    """``why`` an answer is left out; null for those that are used."""
     paired = pl.concat([pairs["a"], pairs["b"]]).unique()
-    held_out = pl.col("split").is_in(grouping.HELD_OUT)
-    useful = pl.col("answer").is_in(paired.implode()) | (held_out & pl.col("acceptable").is_not_null())
+    served = pl.col("split").is_in(HELD_OUT) & pl.col("acceptable").is_not_null()
     silent = (
         f"no usable label on {preferences.criterion!r}, or fewer than {preferences.min_votes} comparisons of a pair"
     )
     return answers.with_columns(
-        pl.when(pl.col("why").is_not_null())
-        .then("why")
-        .when(useful)
+        pl.when(pl.col("answer").is_in(paired.implode()) | served)
         .then(pl.lit(None, pl.String))
-        .when((pl.col("size") == 1) & ~pl.col("text"))
-        .then(pl.lit(grouping.ALONE))
-        .when(pl.col("text") & pl.col("bunch").is_null() & pl.col("split").is_in(grouping.GROUPED))
-        .then(pl.lit(grouping.NO_PARTNER))
-        .otherwise(pl.lit(silent))
+        .when(pl.col("split") == "calibration")
+        .then(pl.lit(grouping.NO_VERDICT))
+        .otherwise(pl.coalesce("why", pl.lit(silent)))
         .alias("why")
     )
 
 
-def _items(used: pl.DataFrame, taken: Answers) -> pl.DataFrame:
+def _items(used: pl.DataFrame) -> pl.DataFrame:
     order = pl.DataFrame({"split": SPLITS, "place": range(len(SPLITS))})
-    compared = pl.col("bunch").is_not_null() & ~(pl.col("text") & pl.col("split").is_in(grouping.HELD_OUT))
     return (
         used.join(order, on="split")
         .sort("place", "bunch", "group", "answer", nulls_last=True)
         .with_row_index("item")
-        .with_columns(
-            pl.when(compared).then(pl.col("bunch").rank("dense").cast(pl.Int64) - 1).otherwise(-1).alias("group")
-        )
+        .with_columns((pl.col("bunch").rank("dense").cast(pl.Int64) - 1).fill_null(-1).alias("group"))
     )
 
 
-def _pairs(pairs: pl.DataFrame, items: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+def _pairs(pairs: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     place = items.select("answer", "item", "group", "rating")
     return (
-        pairs.join(
-            answers.filter(pl.col("why").is_not_null()).select("answer"), left_on="a", right_on="answer", how="anti"
-        )
-        .join(place, left_on="a", right_on="answer")
+        pairs.join(place, left_on="a", right_on="answer")
         .join(place, left_on="b", right_on="answer", suffix="_b")
         .select(
             "split",
@@ -191,10 +182,18 @@ def _documents_of(pairs: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _left_out(answers: pl.DataFrame) -> dict[str, int]:
-    """Reason -> feedback rows of which no answer is used."""
-    whole = answers.group_by("group").agg(
-        pl.col("why").is_null().any().alias("used"), pl.col("why").drop_nulls().min(), pl.col("rows").first()
+def _left_out(placed: pl.DataFrame, answers: pl.DataFrame) -> dict[str, int]:
+    """Reason -> feedback rows that were left out, or of whose answers none is used."""
+    unused = (
+        answers.group_by("group")
+        .agg(pl.col("why").is_not_null().all().alias("unused"), pl.col("why").min(), pl.col("rows").first())
+        .filter("unused")
     )
-    counts = whole.filter(~pl.col("used")).group_by("why").agg(pl.col("rows").sum()).sort("why")
-    return {str(why): int(rows) for why, rows in counts.iter_rows()}
+    rows = placed.filter(pl.col("why").is_not_null()).select("why", pl.lit(1, pl.Int64).alias("rows"))
+    counts = (
+        pl.concat([rows, unused.select("why", pl.col("rows").cast(pl.Int64))])
+        .group_by("why")
+        .agg(pl.col("rows").sum())
+        .sort("why")
+    )
+    return {str(why): int(count) for why, count in counts.iter_rows()}

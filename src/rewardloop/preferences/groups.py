@@ -9,30 +9,28 @@ import polars as pl
 
 ALONE = "the only answer to its prompt: nothing to compare it with"
 NO_PARTNER = "no other text in its split and segment to compare it with"
-NOT_RANDOM = "not sampled at random, so it cannot enter calibration, test or golden"
+NO_VERDICT = "in the calibration split, and nothing says whether it is acceptable"
 GROUPED = ("train", "validation")
-HELD_OUT = ("calibration", "test", "golden")
 
 
 def group_texts(texts: pl.DataFrame, group_size: int) -> pl.DataFrame:
     """Number the groups of single texts.
 
-    Texts of one document are spread over the order, so that a group holds two of them only when a split has too few
-    documents. The order follows content hashes, not the rows' order.
+    Texts of one document are dealt to different groups, one after the other; a group holds two of them only when the
+    document has more texts than there are groups. The order follows hashes, not the rows' order.
 
     Args:
         texts: content, document, split, segment of the single texts.
         group_size: K.
 
     Returns:
-        content and ``bunch`` (0, 1, ... over all splits and segments); null where one text is left over.
+        content and ``bunch`` (over all splits and segments), as equal in size as can be; null for a text that is alone.
     """
     place = ["split", "segment"]
+    bunches = (pl.len().over(place) / group_size).ceil().cast(pl.UInt32)
     return (
-        texts.sort("content")
-        .with_columns(pl.int_range(pl.len()).over("document").alias("turn"))
-        .sort(*place, "turn", "content", nulls_last=True)
-        .with_columns((pl.int_range(pl.len()).over(place) // group_size).alias("part"))
+        texts.sort(*place, "document", "content", nulls_last=True)
+        .with_columns((pl.int_range(pl.len()).over(place) % bunches).alias("part"))
         .with_columns(pl.struct(*place, "part").rank("dense").alias("bunch"))
         .with_columns(pl.when(pl.len().over("bunch") > 1).then("bunch").alias("bunch"))
         .select("content", "bunch")

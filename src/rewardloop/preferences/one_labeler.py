@@ -17,8 +17,9 @@ def one_labeler(
     """Accuracy of one labeler against the others on test pairs; None where no pair has two labelers.
 
     Where people judged both answers, each of them is compared with the mean vote of the others (ties of the others do
-    not count, a tie of the one counts half). Else one seeded rating of each answer is compared with the mean of its
-    other ratings, on pairs whose others differ by at least ``evaluation.min_rating_gap``.
+    not count, a tie of the one counts half), and every such comparison counts once: were they averaged inside a pair
+    first, pure chance would not come out as one half. Else one seeded rating of each answer is compared with the mean
+    of its other ratings, on pairs whose others differ by at least ``evaluation.min_rating_gap``.
 
     Args:
         pairs: a, b, document_a, document_b of the test split.
@@ -26,15 +27,16 @@ def one_labeler(
         ratings: answer, value: every rating on the criterion.
         settings: for the gap, the bootstrap and the seed.
     """
-    judged = _by_votes(pairs, cast)
+    judged, unit = _by_votes(pairs, cast), "comparisons"
     if judged.is_empty():
-        judged = _by_ratings(pairs, ratings, settings)
+        judged, unit = _by_ratings(pairs, ratings, settings), "pairs"
     if judged.is_empty():
         return None
     documents = np.unique(np.concatenate([judged["document_a"].to_numpy(), judged["document_b"].to_numpy()]))
     place_a, place_b = (np.searchsorted(documents, judged[side].to_numpy()) for side in ("document_a", "document_b"))
     bootstrap = DocumentBootstrap(place_a, place_b, samples=settings.bootstrap_samples, seed=settings.seed)
-    return bootstrap.estimate(judged["right"].to_numpy(), confidence=settings.confidence)
+    found = bootstrap.estimate(judged["right"].to_numpy(), confidence=settings.confidence)
+    return found.model_copy(update={"unit": unit})
 
 
 def _by_votes(pairs: pl.DataFrame, cast: pl.DataFrame) -> pl.DataFrame:
@@ -44,10 +46,8 @@ def _by_votes(pairs: pl.DataFrame, cast: pl.DataFrame) -> pl.DataFrame:
         .with_columns(others.alias("others"))
         .filter((pl.col("others") - 0.5).abs() > 1e-12)
         .with_columns(_right(pl.col("vote") - 0.5, pl.col("others") - 0.5).alias("right"))
-        .group_by("a", "b")
-        .agg(pl.col("right").mean())
         .join(pairs, on=["a", "b"])
-        .sort("a", "b")
+        .sort("a", "b", "who")
     )
 
 

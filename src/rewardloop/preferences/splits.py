@@ -1,20 +1,24 @@
-"""Which split a document belongs to: by hash, the same in every run, and never two splits for one text.
+"""Which split a document belongs to: by hash, the same in every run, and no text in two splits.
 
-In: groups with their documents. Out: the split of each group. Documents of texts without a prompt that share a text are
-kept together (a ranked list may hold a text that another list holds too); such documents follow the smallest of their
-hashes. Golden documents are frozen; what shares a text with them is left out.
+In: feedback rows. Out: the split of each row, or why it is left out. A document's split depends on nothing but the
+document, so that what a champion was trained on never becomes its test when more feedback comes. Texts without a prompt
+may be part of several documents or lists: such a text stays in the first of golden, train, validation, calibration and
+test that has it, and rows of later splits that hold it are left out. Golden documents are frozen.
 """
 
 import hashlib
 
 import numpy as np
 import polars as pl
-from scipy import sparse
 
 from rewardloop.config import SplitSettings
 from rewardloop.records import normalize_text
 
+HELD_OUT = ("calibration", "test", "golden")
+NOT_RANDOM = "not sampled at random, so it cannot enter calibration, test or golden"
 TOUCHES_GOLDEN = "shares a text with the golden set"
+SHARES_TEXT = "shares a text with another document that is trained on, or comes in an earlier split"
+_PRECEDENCE = {split: place for place, split in enumerate(("golden", "train", "validation", "calibration", "test"))}
 
 
 def bucket(salt: str, document: str) -> float:
@@ -22,50 +26,56 @@ def bucket(salt: str, document: str) -> float:
     return int(hashlib.sha256(f"{salt}\x1f{document}".encode()).hexdigest()[:13], 16) / 16**13
 
 
-def assign_splits(
-    groups: pl.DataFrame, answers: pl.DataFrame, settings: SplitSettings, golden: frozenset[str]
-) -> pl.DataFrame:
-    """Add ``split`` to ``groups``: a split's name, or ``TOUCHES_GOLDEN`` for what must be left out."""
-    key = _shared_key(groups, answers)
-    keyed = groups.join(key, on="document", how="left").with_columns(pl.coalesce("key", "document").alias("key"))
+def place_rows(feedback: pl.DataFrame, settings: SplitSettings, golden: frozenset[str]) -> pl.DataFrame:
+    """Add ``split`` and ``why`` (null for rows that are used) to ``FEEDBACK`` rows."""
+    documents = feedback["document"].unique()
     edges = np.cumsum([settings.train, settings.validation, settings.calibration])
-    keys = keyed["key"].unique(maintain_order=True)
     names = np.array(["train", "validation", "calibration", "test"])
-    places = np.searchsorted(edges, [bucket(settings.salt, value) for value in keys], side="right")
-    table = pl.DataFrame({"key": keys, "split": names[places]})
-    is_golden = pl.col("document").is_in(list(golden))
-    return (
-        keyed.join(table, on="key", how="left", maintain_order="left")
-        .with_columns(is_golden.any().over("key").alias("touches"))
+    places = np.searchsorted(edges, [bucket(settings.salt, document) for document in documents], side="right")
+    table = pl.DataFrame({"document": documents, "split": names[places]}, schema_overrides={"split": pl.String})
+    held_out = pl.col("split").is_in(HELD_OUT)
+    placed = (
+        feedback.join(table, on="document", how="left", maintain_order="left")
         .with_columns(
-            pl.when(is_golden)
-            .then(pl.lit("golden"))
-            .when("touches")
-            .then(pl.lit(TOUCHES_GOLDEN))
-            .otherwise("split")
-            .alias("split")
+            pl.when(pl.col("document").is_in(list(golden))).then(pl.lit("golden")).otherwise("split").alias("split")
         )
-        .drop("key", "touches")
+        .with_columns(pl.when(held_out & (pl.col("sampling") != "random")).then(pl.lit(NOT_RANDOM)).alias("why"))
+        .with_row_index("row")
+    )
+    first = _first_place(placed)
+    return (
+        placed.join(first, on="row", how="left", maintain_order="left")
+        .with_columns(
+            pl.when(pl.col("why").is_not_null() | pl.col("first").is_null())
+            .then("why")
+            .when(pl.col("first") == _PRECEDENCE["golden"])
+            .then(pl.lit(TOUCHES_GOLDEN))
+            .otherwise(pl.lit(SHARES_TEXT))
+            .alias("why")
+        )
+        .drop("row", "first")
     )
 
 
-def _shared_key(groups: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
-    """``document``, ``key``: the smallest document of all that are linked by equal texts; only for linked ones."""
+def _first_place(placed: pl.DataFrame) -> pl.DataFrame:
+    """``row`` and ``first`` (precedence of a split) of the rows with a text that belongs to an earlier split."""
     texts = (
-        groups.filter(pl.col("prompt").list.len() == 0)
-        .select("group", "document")
-        .join(answers.select("group", "response"), on="group")
-        .with_columns(pl.col("response").map_elements(normalize_text, return_dtype=pl.String).alias("text"))
-        .select("document", "text")
-        .unique()
-        .filter(pl.col("document").n_unique().over("text") > 1)
+        placed.filter(pl.col("prompt").list.len() == 0)
+        .select(
+            "row",
+            "why",
+            pl.col("split").replace_strict(_PRECEDENCE, return_dtype=pl.Int64).alias("place"),
+            pl.col("responses").list.eval(pl.element().struct.field("content")).alias("text"),
+        )
+        .explode("text")
+        .with_columns(pl.col("text").map_elements(normalize_text, return_dtype=pl.String))
     )
-    if texts.is_empty():
-        return pl.DataFrame(schema={"document": pl.String, "key": pl.String})
-    documents, document = np.unique(texts["document"].to_numpy(), return_inverse=True)
-    _, text = np.unique(texts["text"].to_numpy(), return_inverse=True)
-    size = len(documents) + int(text.max()) + 1
-    graph = sparse.coo_array((np.ones(len(text)), (document, len(documents) + text)), shape=(size, size))
-    _, component = sparse.csgraph.connected_components(graph, directed=False)
-    linked = pl.DataFrame({"document": documents, "component": component[: len(documents)]})
-    return linked.select("document", pl.col("document").min().over("component").alias("key"))
+    # A row that is left out holds no text back; a golden document does, however its row was sampled.
+    holds = pl.col("why").is_null() | (pl.col("place") == _PRECEDENCE["golden"])
+    holders = texts.filter(holds).group_by("text").agg(pl.col("place").min().alias("first"))
+    return (
+        texts.join(holders, on="text")
+        .filter(pl.col("first") < pl.col("place"))
+        .group_by("row")
+        .agg(pl.col("first").min())
+    )

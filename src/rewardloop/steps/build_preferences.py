@@ -113,8 +113,10 @@ def _check(evidence: PreferenceEvidence) -> None:
             f"{line.pairs:,} pairs, all of them ties" if line.pairs else f"{line.items:,} answers and no compared pair"
         )
         reasons = "; ".join(f"{count:,} left out: {why}" for why, count in evidence.left_out.items())
+        criteria = ", ".join(repr(name) for name in dict.fromkeys(one.criterion for one in evidence.agreement))
         raise BadInputError(
             f"build_preferences: the {line.split} split has {found} on criterion {evidence.criterion!r}"
             f"{f' ({reasons})' if reasons else ''}. Nothing can be learnt from ties: ingest feedback in which people "
-            "prefer one answer to another, name another preferences.criterion, or enlarge the split in a new store."
+            f"prefer one answer to another, name another preferences.criterion (there are labels on {criteria}), or "
+            "enlarge the split in a new store."
         )

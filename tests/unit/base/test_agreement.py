@@ -68,6 +68,13 @@ def test_votes_are_nominal_by_hand() -> None:
     assert result.measurement == "nominal"
 
 
+def test_choices_of_one_labeler_are_units_of_their_own() -> None:
+    # Each was shown A or B, and C or D; nobody compared A with C or D, so there are two units and not six.
+    both = [choice("a", "b"), choice("c", "d")]
+    labels = [label | {"labeler": who} for who in ("w1", "w2") for label in both]
+    assert agreement(frame([group(["A", "B", "C", "D"], labels)]), "overall").items == 2
+
+
 @pytest.mark.parametrize("table", [[[3, 3], [3, 3]], [[1, 2, 3]]], ids=["one value only", "one labeler only"])
 def test_nothing_to_compute(table: list[list[float | None]]) -> None:
     assert agreement(rated(table), "overall").alpha is None

@@ -1,5 +1,6 @@
 """Items, pairs and splits: nothing leaks, nothing is lost, and the order of rows does not matter."""
 
+import itertools
 from typing import Any
 
 import polars as pl
@@ -10,13 +11,14 @@ from polars.testing import assert_frame_equal
 
 from rewardloop.config import EvaluationSettings, PreferenceSettings, SplitSettings
 from rewardloop.preferences.build import Preferences, build
-from rewardloop.preferences.groups import ALONE, NO_PARTNER, NOT_RANDOM, pairs_across
-from rewardloop.preferences.splits import TOUCHES_GOLDEN
+from rewardloop.preferences.groups import ALONE, NO_PARTNER, NO_VERDICT, pairs_across
+from rewardloop.preferences.splits import NOT_RANDOM, SHARES_TEXT, TOUCHES_GOLDEN, place_rows
 from rewardloop.records import FeedbackGroup, document_key
 from rewardloop.tables import ITEMS, PAIRS
 from tests.unit.preferences.feedback import choice, frame, group, ranking, rated_texts, rating
 
 SPLITS = SplitSettings(train=0.4, validation=0.2, calibration=0.2, test=0.2)
+WAYS = list(itertools.product(["ab", "ba"], repeat=3))
 HALF = SplitSettings(train=0.5, validation=0.0, calibration=0.0, test=0.5)
 
 
@@ -91,20 +93,82 @@ def test_ranked_lists_stay_as_they_came() -> None:
     ]
     result = built(lists)
     assert (result.pairs.group_by("group").len()["len"] == 10).all()
-    assert (result.items.group_by("group").len()["len"] == 5).all()
+    compared = result.items.filter(pl.col("split") != "calibration")
+    assert (compared.group_by("group").len()["len"] == 5).all()
+    # Calibration asks which answers are acceptable: the middle one of five won half of its comparisons.
+    assert set(result.items.filter(split="calibration").group_by("group").len()["len"]) == {4}
 
 
-def test_one_document_never_spans_splits_and_texts_join_documents() -> None:
-    # Lists 0-1-2 share a text in a chain, so they share a split; each of 30 chains does.
-    lists = []
-    for chain in range(30):
-        for link in range(3):
-            texts = [f"c{chain} shared {link}", f"c{chain} shared {link + 1}", f"c{chain} own {link}"]
-            lists.append(group(texts, [ranking("w", a=1, b=2, c=3)], prompt=None, group_id=f"{chain}-{link}"))
+def test_calibration_has_items_and_no_pairs() -> None:
+    result = built(prompted(100))
+    assert len(result.items.filter(split="calibration")) > 0
+    assert result.items.filter(split="calibration")["acceptable"].is_not_null().all()
+    assert set(result.pairs["split"]) == {"train", "validation", "test"}
+
+
+def test_texts_of_one_document_go_to_different_groups() -> None:
+    # One long document of 20 texts, 100 of one text: 30 groups of 4, so no group needs two texts of one document.
+    long = [group([f"long {i}"], [rating(a=i)], prompt=None, document_id="long") for i in range(20)]
+    texts = [*long, *(group([f"short {i}"], [rating(a=i)], prompt=None) for i in range(100))]
+    result = built(texts, splits=SplitSettings(train=1.0, validation=0, calibration=0, test=0))
+    groups = result.items.group_by("group").agg(pl.len(), pl.col("document").n_unique().alias("documents"))
+    assert len(groups) == 30
+    assert (groups["len"] == 4).all()
+    assert (groups["documents"] == 4).all()
+
+
+def test_texts_without_a_label_on_the_criterion_take_no_place_in_a_group() -> None:
+    other = [group([f"tone {i}"], [rating(a=i) | {"criterion": "tone"}], prompt=None) for i in range(40)]
+    result = built([*rated_texts(40), *other], splits=SplitSettings(train=1.0, validation=0, calibration=0, test=0))
+    assert set(result.items.group_by("group").len()["len"]) == {4}
+    assert result.groups_used == 40
+    assert result.left_out == {"no usable label on 'overall', or fewer than 1 comparisons of a pair": 40}
+
+
+def test_no_text_is_in_two_splits() -> None:
+    # Neighbouring lists share a text; what is held out gives way to what is trained on.
+    lists = [group([f"t{i}", f"T{i + 1} "], [ranking("w", a=1, b=2)], prompt=None) for i in range(200)]
     result = built(lists)
-    chains = result.items.with_columns(pl.col("response").str.extract(r"(c\d+)").alias("chain"))
-    assert (chains.group_by("chain").agg(pl.col("split").n_unique())["split"] == 1).all()
-    assert chains["split"].n_unique() > 1
+    texts = result.items.with_columns(pl.col("response").str.to_lowercase().str.strip_chars().alias("text"))
+    assert (texts.group_by("text").agg(pl.col("split").n_unique())["split"] == 1).all()
+    assert set(result.items["split"]) == {"train", "validation", "calibration", "test"}
+    assert set(result.left_out) == {SHARES_TEXT}
+    own = place_rows(frame(lists), SPLITS, frozenset()).filter(split="train")
+    assert own["why"].is_null().all(), "nothing takes a document out of training"
+
+
+def test_a_document_keeps_its_split_when_feedback_comes_that_links_it_to_others() -> None:
+    first = [group([f"t{i}", f"u{i}"], [ranking("w", a=1, b=2)], prompt=None) for i in range(100)]
+    links = [group([f"t{i}", f"t{i + 1}"], [ranking("w", a=1, b=2)], prompt=None) for i in range(99)]
+    before, after = built(first).items, built([*first, *links]).items
+    both = before.join(after, on=["document", "response"], suffix="_after")
+    assert both["document"].n_unique() >= 50
+    assert (both["split"] == both["split_after"]).all()
+
+
+def test_a_golden_text_is_golden_under_any_name() -> None:
+    # The same text comes again without its document's id, and has another document hash then.
+    pairs = [
+        (
+            group([f"same {i}"], [rating(a=i)], prompt=None, document_id=f"film {i}"),
+            group([f"Same  {i}"], [rating(a=i)], prompt=None),
+        )
+        for i in range(30)
+    ]
+    golden = frozenset(document_key(first) for first, _ in pairs)
+    result = built([one for pair in pairs for one in pair], golden=golden, acceptable_rating=15)
+    assert set(result.items["split"]) == {"golden"}
+    assert set(result.items["response"]) == {f"same {i}" for i in range(30)}
+    assert result.left_out == {TOUCHES_GOLDEN: 30}
+
+
+def test_same_prompt_in_two_batches_is_in_one_split() -> None:
+    first = [group([f"a{i}", f"b{i}"], [choice("a", "b")], prompt=f"Question {i}?") for i in range(60)]
+    second = [group([f"c{i}", f"d{i}"], [choice("a", "b")], prompt=f"  QUESTION {i}? ") for i in range(60)]
+    result = built([*first, *second])
+    number = pl.col("response").str.slice(1).alias("number")
+    assert (result.items.group_by(number).agg(pl.col("split").n_unique())["split"] == 1).all()
+    assert result.items["split"].n_unique() == 4
 
 
 def test_golden_documents_are_golden_and_their_neighbours_are_left_out() -> None:
@@ -119,6 +183,21 @@ def test_what_was_picked_on_purpose_is_trained_on_and_never_judged_by() -> None:
     result = built(prompted(200, sampling="active"))
     assert set(result.items["split"]) == {"train", "validation"}
     assert result.left_out[NOT_RANDOM] == 200 - result.groups_used
+
+
+def test_what_is_labeled_again_on_purpose_stays_in_the_random_sample() -> None:
+    # Hard answers are labeled again by choice: were they taken out of the test, it would get easier.
+    again = [
+        group([f"yes {i}", f"no {i}"], [choice("b", "a", "w")], prompt=f"Question {i}?", sampling="active")
+        for i in range(100)
+    ]
+    once, twice = built(prompted(100)), built([*prompted(100), *again])
+    for split in ("calibration", "test"):
+        assert once.items.filter(split=split)["response"].equals(twice.items.filter(split=split)["response"])
+    assert set(twice.pairs.filter(split="test")["votes"]) == {1.0}
+    assert set(twice.pairs.filter(split="train")["votes"]) == {2.0}
+    assert list(twice.left_out) == [NOT_RANDOM]
+    assert twice.groups_used + twice.left_out[NOT_RANDOM] == 200
 
 
 def test_lonely_answers_are_named() -> None:
@@ -139,14 +218,27 @@ def test_lonely_answer_with_a_verdict_serves_the_threshold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cut", "share", "source"), [(2.0, 0.6, "mean rating >= 2"), (None, None, "won more than half of its comparisons")]
+    ("cut", "share", "source"),
+    [
+        (2.0, 0.6, "mean rating >= 2"),
+        (None, None, "not known (set preferences.acceptable_rating or ingest `acceptable` labels)"),
+    ],
 )
 def test_acceptability_has_one_source(cut: float | None, share: float | None, source: str) -> None:
     texts = [group([f"t{i}"], [rating(a=i % 5)], prompt=None, group_id=str(i)) for i in range(100)]
     result = built(texts, acceptable_rating=cut)
     assert result.acceptability == source
-    if share is not None:
+    if share is None:
+        assert result.items["acceptable"].is_null().all()
+        assert result.left_out[NO_VERDICT] == 100 - result.groups_used
+    else:
         assert result.items["acceptable"].mean() == pytest.approx(share)
+
+
+def test_chosen_answers_are_acceptable_where_nothing_else_says_so() -> None:
+    result = built(prompted(30))
+    assert result.acceptability == "won more than half of its comparisons"
+    assert (result.items["acceptable"] == result.items["response"].str.starts_with("yes")).all()
 
 
 def test_too_few_votes_are_no_evidence() -> None:
@@ -181,3 +273,26 @@ def test_one_labeler_against_the_others_by_hand() -> None:
     result = built([group([f"A{i}", f"B{i}"], agreeing, prompt=f"Q{i}") for i in range(10)], splits=only_test)
     assert result.one_labeler is not None
     assert result.one_labeler.value == 1.0
+
+
+def test_one_labeler_by_chance_is_right_half_of_the_time() -> None:
+    # All eight ways in which three people choose, once each: three of each unanimous one's votes are right,
+    # the odd one out of the other six is wrong: 6 of 12.
+    ways = [[choice(pair[0], pair[1], who) for pair, who in zip(way, ("w1", "w2", "w3"), strict=True)] for way in WAYS]
+    only_test = SplitSettings(train=0, validation=0, calibration=0, test=1)
+    result = built([group([f"A{i}", f"B{i}"], way, prompt=f"Q{i}") for i, way in enumerate(ways)], splits=only_test)
+    assert result.one_labeler is not None
+    assert result.one_labeler.value == pytest.approx(0.5)
+    assert (result.one_labeler.count, result.one_labeler.unit) == (12, "comparisons")
+
+
+def test_one_anonymous_rating_against_the_mean_of_the_others() -> None:
+    # Every rating of a text is the same, so one rating orders texts as the others do, whichever is drawn.
+    texts = [group([f"t{i}"], [rating(a=i)] * 3, prompt=None) for i in range(12)]
+    only_test = SplitSettings(train=0, validation=0, calibration=0, test=1)
+    result = built(texts, splits=only_test)
+    assert result.one_labeler is not None
+    assert (result.one_labeler.value, result.one_labeler.count, result.one_labeler.unit) == (1.0, 66, "pairs")
+    assert (
+        built([group([f"t{i}"], [rating(a=i)], prompt=None) for i in range(12)], splits=only_test).one_labeler is None
+    )

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewardloop.preferences.answers import unfold
@@ -18,7 +18,7 @@ def judged(labels: list[dict[str, Any]], texts: tuple[str, ...] = ("A", "B", "C"
     """ "AB" -> (p, votes) of a group of the given answers."""
     taken = unfold(frame([group(list(texts), labels)]))
     pairs = pairs_inside(taken.answers, "group")
-    found = consensus(pairs, votes(taken.values), taken.values)
+    found = consensus(pairs, votes(pairs, taken.values), taken.values)
     names = dict(taken.answers.select("answer", "response").iter_rows())
     return {names[a] + names[b]: (p, count) for a, b, p, count in found.select("a", "b", "p", "votes").iter_rows()}
 
@@ -37,6 +37,22 @@ def test_ranking_gives_every_pair_and_keeps_ties() -> None:
 
 def test_partial_ranking_says_nothing_of_the_rest() -> None:
     assert judged([ranking("w1", a=2, c=1)]) == {"AC": (0.0, 1)}
+
+
+def test_choices_of_one_labeler_say_nothing_of_pairs_that_were_not_shown() -> None:
+    labels = [choice("a", "b", "w1"), choice("c", "d", "w1")]
+    assert judged(labels, ("A", "B", "C", "D")) == {"AB": (1.0, 1), "CD": (1.0, 1)}
+
+
+def test_ranks_of_two_lists_cannot_be_compared() -> None:
+    labels = [ranking("w1", a=1, b=2), ranking("w1", c=1, d=2)]
+    assert judged(labels, ("A", "B", "C", "D")) == {"AB": (1.0, 1), "CD": (1.0, 1)}
+
+
+def test_kinds_of_one_labeler_are_one_vote_together() -> None:
+    # w1's ranking says A, his ratings are a tie: three quarters of one vote. w2 says B.
+    labels = [ranking("w1", a=1, b=2), rating("w1", a=3, b=3), choice("b", "a", "w2")]
+    assert judged(labels) == {"AB": (0.375, 2)}
 
 
 def test_ratings_compare_within_the_labeler_across_labels() -> None:
@@ -81,7 +97,97 @@ def test_the_same_group_in_two_batches_adds_its_labels() -> None:
     swapped = group(["B", "A"], [choice("b", "a", "w2")], group_id="other")  # here b is called A
     taken = unfold(frame([group(["A", "B"], [choice("a", "b", "w1")]), swapped]))
     assert len(taken.groups) == 1
-    assert votes(taken.values)["vote"].to_list() == [1.0, 1.0]
+    assert votes(pairs_inside(taken.answers, "group"), taken.values)["vote"].to_list() == [1.0, 1.0]
+
+
+def test_texts_of_different_groups_are_compared_within_the_labeler_who_rated_both() -> None:
+    texts = [
+        group(["A"], [rating("harsh", a=2), rating("mild", a=8)], prompt=None),
+        group(["B"], [rating("harsh", a=1)], prompt=None),
+        group(["C"], [rating("mild", a=9), rating("mild", a=6), rating(None, a=3)], prompt=None),
+    ]
+    taken = unfold(frame(texts))
+    pairs = taken.answers.join(taken.answers, how="cross", suffix="_b").filter(pl.col("answer") < pl.col("answer_b"))
+    pairs = pairs.select(pl.col("answer").alias("a"), pl.col("answer_b").alias("b"))
+    found = consensus(pairs, votes(pairs, taken.values), taken.values)
+    names = dict(taken.answers.select("answer", "response").iter_rows())
+    p = {
+        frozenset((names[a], names[b])): (names[a], p, n) for a, b, p, n in found.select("a", "b", "p", "votes").rows()
+    }
+    first, value, count = p[frozenset("AB")]  # harsh rated both, and A higher, though B has fewer ratings
+    assert (value if first == "A" else 1 - value, count) == (1.0, 1)
+    first, value, count = p[frozenset("AC")]  # mild rated both: 8 against the mean of 9 and 6
+    assert (value if first == "A" else 1 - value, count) == (1.0, 1)
+    first, value, count = p[frozenset("BC")]  # nobody rated both: 1 against 9, 6, 3
+    assert (value if first == "B" else 1 - value, count) == (0.0, 1)
+
+
+LABEL = st.one_of(
+    st.builds(
+        lambda who, ranks: ranking(who, **dict(zip("abc", ranks, strict=True))),
+        st.sampled_from(["w1", "w2", None]),
+        st.tuples(*[st.integers(1, 3)] * 3),
+    ),
+    st.builds(
+        lambda who, pair: choice(pair[0], pair[1], who),
+        st.sampled_from(["w1", "w2", None]),
+        st.permutations("abc"),
+    ),
+    st.builds(
+        lambda who, scores: rating(who, **scores),
+        st.sampled_from(["w1", "w2", "w3", None]),
+        st.dictionaries(st.sampled_from("abc"), st.integers(1, 4), min_size=1),
+    ),
+    st.builds(
+        lambda who, values: {"kind": "acceptable", "labeler": who, "values": values},
+        st.sampled_from(["w1", "w2", "w3", None]),
+        st.dictionaries(st.sampled_from("abc"), st.booleans(), min_size=1),
+    ),
+)
+
+
+def slow_reference(labels: list[dict[str, Any]], a: str, b: str) -> tuple[float, float] | None:
+    """p and votes of one pair, the way one would say it: person by person, sheet by sheet."""
+    people: dict[object, dict[object, list[dict[str, float]]]] = {}
+    for number, label in enumerate(labels):
+        who = label["labeler"] or number
+        kind = label["kind"]
+        absolute = kind in ("rating", "acceptable")
+        if kind == "choice":
+            values = {label["chosen"]: 1.0, label["rejected"]: 0.0}
+        elif kind == "ranking":
+            values = {key: -rank for key, rank in label["ranks"].items()}
+        else:
+            values = {key: float(value) for key, value in label["scores" if kind == "rating" else "values"].items()}
+        people.setdefault(who, {}).setdefault((kind, None if absolute else number), []).append(values)
+    cast = []
+    for sheets in people.values():
+        opinions = []
+        for sheet in sheets.values():
+            of_a, of_b = [one[a] for one in sheet if a in one], [one[b] for one in sheet if b in one]
+            if of_a and of_b:
+                opinions.append((np.sign(np.mean(of_a) - np.mean(of_b)) + 1) / 2)
+        if opinions:
+            cast.append(np.mean(opinions))
+    if cast:
+        return float(np.mean(cast)), len(cast)
+    for kind, key in (("rating", "scores"), ("acceptable", "values")):
+        of_a, of_b = ([label[key][x] for label in labels if label["kind"] == kind and x in label[key]] for x in (a, b))
+        if of_a and of_b:
+            return float(np.mean([(x > y) + (x == y) / 2 for x in of_a for y in of_b])), min(len(of_a), len(of_b))
+    return None
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(LABEL, min_size=1, max_size=6))
+def test_any_mixture_equals_the_slow_reference(labels: list[dict[str, Any]]) -> None:
+    found = judged(labels)
+    for a, b in ("AB", "AC", "BC"):
+        expected = slow_reference(labels, a.lower(), b.lower())
+        if expected is None:
+            assert a + b not in found
+        else:
+            assert found[a + b] == pytest.approx(expected)
 
 
 ratings = st.lists(st.integers(-4, 4), min_size=1, max_size=6)
@@ -105,6 +211,12 @@ def test_superiority_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     pairs = pl.DataFrame(
         [(a, b) for a in range(40) for b in range(a + 1, 40)], schema={"a": pl.UInt32, "b": pl.UInt32}, orient="row"
     )
-    whole = superiority(pairs, table)
-    monkeypatch.setattr("rewardloop.preferences.consensus._CELLS", 5000)
-    np.testing.assert_allclose(superiority(pairs, table), whole)
+    # 400 distinct values, at most a few ratings each: every rating meets every other; rounded, histograms do it.
+    for ratings_ in (table, table.with_columns(pl.col("value").round())):
+        whole = superiority(pairs, ratings_)
+        with monkeypatch.context() as patch:
+            patch.setattr("rewardloop.preferences.consensus._CELLS", 5000)
+            np.testing.assert_allclose(superiority(pairs, ratings_), whole)
+        a, b = (ratings_.filter(answer=answer)["value"].to_numpy() for answer in (3, 7))
+        here = pairs.with_row_index().filter(a=3, b=7)["index"][0]
+        assert whole[0][here] == pytest.approx(((a[:, None] > b) + (a[:, None] == b) / 2).mean())
