@@ -23,7 +23,7 @@ from pathlib import Path
 SDIST = "vaderSentiment-3.3.1.tar.gz"
 SDIST_SHA256 = "6ea3b53f1835a1bb9125cbb9872e8740bd506ab1d9f2266d0c63109b858d71af"
 INNER = "vaderSentiment-3.3.1/additional_resources/hutto_ICWSM_2014.tar.gz"
-FIRST_BATCH = 5000
+FIRST_BATCH = 4300
 SEED = 20140601  # the order of the source is by film; people rated sentences in random order
 
 

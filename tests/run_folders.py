@@ -273,6 +273,8 @@ def evaluation(*, champion: bool = True, accuracy: float = 0.878, certified: boo
         ],
         threshold=threshold(certified=certified),
         champion=compared if champion else None,
+        held_out=1_900,
+        unscored=0,
         score_mean=0.02,
         score_spread=1.01,
         score_histogram=bars,

@@ -163,6 +163,8 @@ class GateSettings(_Section):
     """Lower end of the paired difference's interval."""
     max_ece: Share | None = None
     require_threshold: bool = True
+    max_unscored: Share = 0.1
+    """Share of held-out answers that the model cannot score, for their length: the figures say nothing of them."""
     max_unacceptable_among_accepted: Share | None = None
     """On the test split, point value."""
     not_worse_than_champion_by: Annotated[float, Field(ge=0)] = 0.01

@@ -263,7 +263,9 @@ class EvaluationEvidence(Evidence):
     slices: list[SliceLine]
     threshold: ThresholdEvidence
     champion: ChampionComparison | None
-    unscored: int = 0
+    held_out: int
+    """Answers outside the training split."""
+    unscored: int
     """Held-out answers too long to be scored: left out with their pairs."""
     score_mean: float
     score_spread: float

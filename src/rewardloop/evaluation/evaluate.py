@@ -13,7 +13,7 @@ from rewardloop.bootstrap import Floats, Ints
 from rewardloop.config import EvaluationSettings, ThresholdSettings
 from rewardloop.errors import BadInputError
 from rewardloop.evaluation import baselines, calibration, examples
-from rewardloop.evaluation.metrics import PairSet, length_controlled_accuracy, score_length_correlation
+from rewardloop.evaluation.metrics import PairSet, counting, length_controlled_accuracy, score_length_correlation
 from rewardloop.evaluation.scale import Scale, anchored_scale, first_scale
 from rewardloop.evaluation.slices import slice_lines
 from rewardloop.evaluation.threshold import Labeled, certify
@@ -108,9 +108,8 @@ def evaluate(
         reliability=bins,
         slices=slice_lines(items, test, public, evaluation),
         threshold=certified,
-        champion=_compare(
-            items, pairs, public, certified.threshold, champion, evaluation, with_golden=golden is not None
-        ),
+        champion=_compare(items, pairs, public, certified.threshold, champion, evaluation),
+        held_out=int(np.isin(split, _HELD_OUT).sum()),
         unscored=int((np.isin(split, _HELD_OUT) & np.isnan(public)).sum()),
         score_mean=mean,
         score_spread=spread,
@@ -198,16 +197,15 @@ def _compare(
     threshold: float | None,
     champion: ChampionScores | None,
     settings: EvaluationSettings,
-    *,
-    with_golden: bool,
 ) -> ChampionComparison | None:
     """Candidate against champion on the answers both can score: their limits of length may differ."""
     if champion is None:
         return None
     both = public + champion.public  # NaN where either has no score
     test, golden = (PairSet.of(items, pairs, split, both, settings) for split in ("test", "golden"))
-    # A golden set that cannot be compared must not count as one that was passed.
-    missing = "test" if test is None else "golden" if with_golden and golden is None else None
+    # A golden set that cannot be compared, whoever fails to score it, must not count as one that was passed.
+    expected = not counting(pairs, "golden", settings).is_empty()
+    missing = "test" if test is None else "golden" if expected and golden is None else None
     if test is None or missing:
         raise BadInputError(
             f"evaluation: champion {champion.version} and the candidate have no pair of the {missing} split that both "

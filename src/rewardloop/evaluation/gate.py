@@ -46,6 +46,8 @@ def _absolute(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]
         checks.append(_lower_end(name, evaluation.over_bag_of_words, gate.min_over_bag_of_words))
     if gate.max_ece is not None:
         checks.append(_at_most("calibration error (ECE)", evaluation.ece, gate.max_ece))
+    unscored = evaluation.unscored / evaluation.held_out
+    checks.append(_at_most("held-out answers too long to be scored", unscored, gate.max_unscored))
     if gate.require_threshold:
         checks.append(_threshold(evaluation))
     if gate.max_unacceptable_among_accepted is not None:

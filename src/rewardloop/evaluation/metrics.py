@@ -33,11 +33,7 @@ class PairSet:
         cls, items: pl.DataFrame, pairs: pl.DataFrame, split: str, scored: Floats, settings: EvaluationSettings
     ) -> "PairSet | None":
         """The pairs of ``split`` that count: decided, far enough apart, both answers scored; None if there are none."""
-        chosen = pairs.filter(
-            (pl.col("split") == split)
-            & (pl.col("p") != 0.5)
-            & (pl.col("gap").is_null() | (pl.col("gap") >= settings.min_rating_gap))
-        )
+        chosen = counting(pairs, split, settings)
         known = ~(np.isnan(scored[chosen["a"].to_numpy()]) | np.isnan(scored[chosen["b"].to_numpy()]))
         chosen = chosen.filter(pl.Series(known))
         if chosen.is_empty():
@@ -75,6 +71,15 @@ class PairSet:
             documents[a], documents[b], samples=settings.bootstrap_samples, seed=settings.seed
         )
         return PairSet(a, b, self.a_is_better[mask], self.gap[mask], bootstrap, self.confidence)
+
+
+def counting(pairs: pl.DataFrame, split: str, settings: EvaluationSettings) -> pl.DataFrame:
+    """The pairs of ``split`` that are decided and far enough apart, whoever can score them."""
+    return pairs.filter(
+        (pl.col("split") == split)
+        & (pl.col("p") != 0.5)
+        & (pl.col("gap").is_null() | (pl.col("gap") >= settings.min_rating_gap))
+    )
 
 
 def length_controlled_accuracy(pairs: PairSet, scores: Floats, length: Floats) -> float | None:

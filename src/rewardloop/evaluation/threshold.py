@@ -37,20 +37,28 @@ class Rates(NamedTuple):
 def grid_of(scores: Floats, settings: ThresholdSettings) -> Floats:
     """Thresholds to try, from strict to lenient: quantiles of the calibration scores, which need no labels.
 
-    The strictest accepts about 2.5 ln(delta) / ln(1 - alpha) items: with fewer, even a perfect filter has little chance
-    to pass, and the first failure would end the sequence at once. Empty when there are too few items for any threshold.
+    Empty when there are too few items for any threshold.
     """
-    start = strict_start(settings)
     scores = scores[np.isfinite(scores)]  # what cannot be scored (minus infinity) is never accepted
+    start = strict_start(len(scores), settings)
     if len(scores) < start:
         return np.empty(0)
     accepted = np.unique(np.linspace(start, len(scores), settings.grid).round().astype(int))
     return np.asarray(np.unique(np.sort(scores)[::-1][accepted - 1])[::-1])
 
 
-def strict_start(settings: ThresholdSettings) -> int:
-    """How many items the strictest threshold must be expected to accept."""
+def least_items(settings: ThresholdSettings) -> int:
+    """2.5 ln(delta) / ln(1 - alpha): with fewer accepted items even a perfect filter has little chance to pass."""
     return int(np.ceil(2.5 * np.log(settings.delta) / np.log(1 - settings.alpha)))
+
+
+def strict_start(items: int, settings: ThresholdSettings) -> int:
+    """How many of ``items`` the strictest threshold accepts: ``least_items``, or a tenth where that is more.
+
+    The first failure ends the sequence, so the start must not fail by bad luck. With a fixed number it would, however
+    many items there are; a share lets more items make it surer.
+    """
+    return max(least_items(settings), int(np.ceil(items / 10)))
 
 
 def certify(
@@ -156,16 +164,16 @@ def _why_not(
     items: int, tried: tuple[float, int, int, float] | None, settings: ThresholdSettings
 ) -> tuple[int | None, str]:
     """About how many calibration items would be needed, and the reason in words."""
-    start = strict_start(settings)
+    least = least_items(settings)
     if not items:
-        return start, (
+        return least, (
             f"No calibration item says whether it is acceptable; a threshold at alpha {settings.alpha:g} and delta "
-            f"{settings.delta:g} needs {start:,} that do at the very least."
+            f"{settings.delta:g} needs {least:,} that do at the very least."
         )
     if tried is None:
-        return start, (
+        return least, (
             f"There are {items:,} calibration items with a verdict; a threshold at alpha {settings.alpha:g} and delta "
-            f"{settings.delta:g} needs {start:,} at the very least."
+            f"{settings.delta:g} needs {least:,} at the very least."
         )
     _, accepted, bad, p_value = tried
     found = (
@@ -176,7 +184,8 @@ def _why_not(
         return None, f"{found} More items would not help: the model has to tell answers apart better."
     # A grid of tenths of a percent is finer than the estimate; counts are rounded against the model.
     needed = np.unique(np.geomspace(items + 1, _MOST_ITEMS, 20_000).astype(int))
-    p_values = binom.cdf(np.ceil(needed * (bad / items)), np.floor(needed * (accepted / items)), settings.alpha)
+    accepts = np.maximum(least, needed // 10)
+    p_values = binom.cdf(np.ceil(accepts * (bad / accepted)), accepts, settings.alpha)
     enough = np.flatnonzero(p_values <= settings.delta)
     if not len(enough):
         return None, f"{found} More items would hardly help."

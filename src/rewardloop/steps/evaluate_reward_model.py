@@ -69,7 +69,7 @@ def evaluate_reward_model(
             items,
             pairs,
             raw=raw,
-            anchors_raw=scorer.raw_scores(anchors["prompt"].to_list(), anchors["response"].to_list()),
+            anchors_raw=_score_anchors(scorer, anchors, items, raw, wanted.batch_size),
             reference_anchors=reference,
             champion=champion_scores,
             evaluation=wanted,
@@ -97,6 +97,21 @@ def _score(scorer: RewardScorer, items: pl.DataFrame, splits: tuple[str, ...], b
     everything = np.full(len(items), np.nan)
     everything[chosen["item"].to_numpy()] = scores
     return everything
+
+
+def _score_anchors(
+    scorer: RewardScorer, anchors: pl.DataFrame, items: pl.DataFrame, raw: Floats, batch_size: int
+) -> Floats:
+    """Raw scores of the anchors; those among the golden items, usually all, have theirs already."""
+    text = pl.struct("prompt", "response").struct.json_encode().alias("text")
+    golden = items.select(text, pl.Series("raw", raw)).filter(items["split"] == "golden").unique("text")
+    wanted = anchors.with_columns(text).join(golden, on="text", how="left", maintain_order="left")
+    missing = wanted.filter(pl.col("raw").is_null())
+    scores = wanted["raw"].to_numpy(writable=True)
+    scores[wanted["raw"].is_null().to_numpy()] = scorer.raw_scores(
+        missing["prompt"].to_list(), missing["response"].to_list(), batch_size=batch_size
+    )
+    return scores
 
 
 def _write(folder: Path, reward_model: Path, scorer: RewardScorer, result: Evaluation) -> None:

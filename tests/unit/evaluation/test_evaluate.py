@@ -130,6 +130,13 @@ def test_a_champion_without_any_score_is_an_error(split: str) -> None:
         measured(champion=ChampionScores("1", theirs, None))
 
 
+def test_a_candidate_that_cannot_score_the_golden_set_does_not_skip_it() -> None:
+    raw = np.where((ITEMS["split"] == "golden").to_numpy(), np.nan, TRUTH)
+    assert measured(raw).evidence.golden_accuracy is None  # a first version has nothing to be compared with
+    with pytest.raises(BadInputError, match="champion 1 and the candidate have no pair of the golden split"):
+        measured(raw, champion=ChampionScores("1", TRUTH, None))
+
+
 def test_anchors_of_another_store_are_an_error() -> None:
     with pytest.raises(BadInputError, match="it has 50 anchors, but the champion's public scale was fitted on 7"):
         measured(reference_anchors=np.arange(7.0))

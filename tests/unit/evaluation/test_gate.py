@@ -46,6 +46,8 @@ def test_without_limits_nothing_is_blessed() -> None:
         ({"max_ece": 0.05}, {"ece": 0.06}, False),
         ({"max_ece": 0.05}, {"ece": 0.05}, True),
         ({"max_ece": 0.05}, {"ece": float("nan")}, False),
+        ({"min_accuracy": 0.1}, {"unscored": 100, "held_out": 1000}, True),
+        ({"min_accuracy": 0.1}, {"unscored": 101, "held_out": 1000}, False),
         ({"min_accuracy": 0.5, "max_ece": 0.01}, {"accuracy": near(0.9), "ece": 0.02}, False),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from rewardloop.config import ThresholdSettings
-from rewardloop.evaluation.threshold import Labeled, certify, grid_of, measure, strict_start
+from rewardloop.evaluation.threshold import Labeled, certify, grid_of, least_items, measure, strict_start
 
 SETTINGS = ThresholdSettings(alpha=0.1, delta=0.1, grid=40)
 
@@ -20,7 +20,9 @@ def planted(random: np.random.Generator, count: int) -> Labeled:
 
 def test_the_strictest_threshold_accepts_enough_to_pass() -> None:
     # 2.5 * ln(0.1) / ln(0.9) = 54.6
-    assert strict_start(SETTINGS) == 55
+    assert least_items(SETTINGS) == strict_start(300, SETTINGS) == 55
+    # A tenth of many items, so that more of them make the start surer.
+    assert strict_start(3000, SETTINGS) == 300
     # That many perfect items pass with room to spare, a tenth of them would not.
     assert binom.cdf(0, 55, 0.1) < 0.1 < binom.cdf(0, 20, 0.1)
 
@@ -59,8 +61,8 @@ def test_by_hand() -> None:
 
 
 def test_a_failure_ends_the_sequence_though_later_ones_would_pass() -> None:
-    # The 55 best are all bad, everything else is good: no lenient threshold may be reached.
-    labeled = Labeled(np.arange(5000.0)[::-1], np.arange(5000) < 55)
+    # The 500 best are bad, everything else is good: no lenient threshold may be reached.
+    labeled = Labeled(np.arange(5000.0)[::-1], np.arange(5000) < 500)
     result = certify(labeled, labeled, SETTINGS, "planted")
     assert not result.certified
     assert result.threshold is None
@@ -86,10 +88,11 @@ def test_good_model_with_few_items_is_told_how_many_it_needs() -> None:
     assert result.items_needed is not None
 
     def passes(items: int) -> bool:
-        return bool(binom.cdf(math.ceil(items * 4 / 60), math.floor(items * 55 / 60), 0.1) <= 0.1)
+        accepts = max(55, items // 10)
+        return bool(binom.cdf(math.ceil(accepts * 4 / 55), accepts, 0.1) <= 0.1)
 
     assert passes(result.items_needed)
-    assert not any(passes(items) for items in range(60, result.items_needed - 1))
+    assert not any(passes(items) for items in range(60, result.items_needed - 10))
     assert f"about {result.items_needed:,} calibration items would do" in result.reason
 
 
@@ -125,6 +128,23 @@ def test_the_promise_holds_as_often_as_it_says() -> None:
             broken += rate[accepted - 1] > 0.1
     assert certified > 300
     assert broken / 400 <= 0.1 + 3 * math.sqrt(0.1 * 0.9 / 400)
+
+
+def test_more_items_make_certifying_surer() -> None:
+    """6% bad among the best half: what fails by bad luck with 500 items is certified with 5,000."""
+
+    def certified(count: int) -> int:
+        random = np.random.default_rng(2)
+        done = 0
+        for _ in range(40):
+            score = random.random(count)
+            labeled = Labeled(score, random.random(count) < np.where(score > 0.5, 0.06, 0.6))
+            done += certify(labeled, labeled, SETTINGS, "planted").certified
+        return done
+
+    few, many = certified(500), certified(5000)
+    assert few < 30
+    assert many > 36
 
 
 def test_four_rates_by_hand() -> None:
