@@ -49,7 +49,7 @@ def agreement(frame: pl.DataFrame, criterion: str, *, standardize: bool = False,
         units, measurement = _votes(values.filter(pl.col("kind").is_in(["ranking", "choice"]))), "nominal"
     else:
         chosen = values.filter(kind=kind)
-        units = chosen.select(pl.struct("content", "text").alias("unit"), "who", "labeler", "value")
+        units = chosen.select(pl.col("answer").alias("unit"), "who", "labeler", "value")
         measurement = "interval" if kind == "rating" else "nominal"
     if standardize:
         if kind != "rating" or not labelers:
@@ -64,12 +64,17 @@ def _measurement(name: str) -> Measurement:
 
 
 def _values(frame: pl.DataFrame) -> pl.DataFrame:
-    """One row per label and answer, with its text and ``who``: the labeler, or the label itself."""
-    texts = frame.with_row_index("row").select("row", "content", "responses").explode("responses")
-    texts = texts.with_columns(
-        pl.col("responses").struct.field("response_id"), pl.col("responses").struct.field("content").alias("text")
-    ).drop("responses")
-    labels = frame.with_row_index("row").select("row", "labels").explode("labels").with_row_index("label")
+    """One row per label and answer, with ``answer`` (a number; equal texts of equal groups have the same) and ``who``:
+    the labeler, or the label itself."""
+    rows = frame.with_row_index("row")
+    # Numbers, because long texts beside every label of theirs would cost gigabytes.
+    texts = (
+        rows.select("row", group=pl.col("content"), response=pl.col("responses"))
+        .explode("response")
+        .unnest("response")
+        .select("row", "response_id", pl.struct("group", "content").rank("dense").alias("answer"))
+    )
+    labels = rows.select("row", "content", "labels").explode("labels").with_row_index("label")
     return (
         labels.unnest("labels")
         .explode("values")
@@ -84,11 +89,11 @@ def _votes(values: pl.DataFrame) -> pl.DataFrame:
     signed = values.with_columns(pl.when(kind="ranking").then(-pl.col("value")).otherwise("value").alias("value"))
     # Ranks and choices of different labels are not on one scale, though one person gave them.
     key = ["content", "who", "label"]
-    pairs = signed.join(signed.select(*key, "text", "value"), on=key, suffix="_b").filter(
-        pl.col("text") < pl.col("text_b")
+    pairs = signed.join(signed.select(*key, "answer", "value"), on=key, suffix="_b").filter(
+        pl.col("answer") < pl.col("answer_b")
     )
     return pairs.select(
-        pl.struct("content", "text", "text_b").alias("unit"),
+        pl.struct("answer", "answer_b").alias("unit"),
         "who",
         "labeler",
         ((pl.col("value") - pl.col("value_b")).sign() / 2 + 0.5).alias("value"),

@@ -7,6 +7,7 @@ for the record of the run. Unknown keys are refused: a misspelt setting must not
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rewardloop.errors import BadInputError
 
+_USER_IN_URL = re.compile(r"(\w://)[^/@\s]+@")
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -174,7 +176,13 @@ class GateSettings(_Section):
 
     def any_limit(self) -> bool:
         """Whether at least one absolute limit is configured."""
-        limits = (self.min_accuracy, self.min_over_length_only, self.min_over_bag_of_words, self.max_ece)
+        limits = (
+            self.min_accuracy,
+            self.min_over_length_only,
+            self.min_over_bag_of_words,
+            self.max_ece,
+            self.max_unacceptable_among_accepted,
+        )
         return any(limit is not None for limit in limits)
 
 
@@ -244,6 +252,11 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def without_password(text: str) -> str:
+    """A URL with its user and password replaced by ***; any other text as it is."""
+    return _USER_IN_URL.sub(r"\1***@", text)
 
 
 def load_settings(path: Path, overrides: Sequence[str] = ()) -> LoadedSettings:

@@ -291,6 +291,10 @@ class Check(Evidence):
     reason: str
 
 
+NO_CHAMPION = "no champion: first version"
+"""What a blessing compares with before there is a champion."""
+
+
 class Blessing(Evidence):
     """The verdict that ``register_models`` re-reads."""
 

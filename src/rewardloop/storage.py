@@ -16,6 +16,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from rewardloop.errors import BadInputError
 
+# fsspec looks and then writes where a driver has nothing better: that is no conditional create. Memory is one process.
+_EXCLUSIVE = {"s3", "s3a", "gs", "gcs", "memory"}
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -84,11 +87,20 @@ class Storage:
                     except FileExistsError:
                         return False
                     return True
+            if not _EXCLUSIVE & set(self._protocols()):
+                raise BadInputError(
+                    f"store.url: {self.url!r}: this kind of store cannot create a file only if it is absent, so two "
+                    "writers could overwrite each other; use a local folder, s3:// or gs://"
+                )
             try:
                 self.fs.pipe_file(self.path(name), data, mode="create")
             except FileExistsError:
                 return False
             return True
+
+    def _protocols(self) -> tuple[str, ...]:
+        protocol = self.fs.protocol
+        return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
     @contextlib.contextmanager
     def _temporary(self, name: str, data: bytes, mode: int | None) -> Any:

@@ -115,7 +115,7 @@ def test_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (["score"], "give either --text (once or more) or --file"),
         (["score", "--text", "x"], "there is no champion yet"),
         (["score", "--file", "nowhere.csv"], "nowhere.csv: cannot be read"),
-        (["accept", "abc", "--reason", "x"], "0 batches begin with 'abc'"),
+        (["accept", "abc", "--reason", "x"], "batch 'abc': no such batch"),
         (["ingest", "x.csv", "--column", "text"], "--column 'text': expected NAME=VALUE"),
     ],
 )

@@ -121,3 +121,98 @@ def test_a_refused_batch_stops_the_run_once_and_can_be_accepted(tmp_path: Path) 
     assert verdict.accepted_by == "lead"
     assert not verdict.refused
     assert verdict.reasons
+
+
+def test_all_refusals_are_reported_at_once(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.ingest("fine.jsonl", rows(10))
+    first = place.ingest("first.jsonl", rows(10, start=50, labelers=1))
+    ties = rows(10, start=80)
+    for row in ties:
+        row["labels"] = [{"kind": "ranking", "labeler": who, "ranks": {"a": 1, "b": 1}} for who in ("x", "y")]
+    second = place.ingest("second.jsonl", ties)
+    with pytest.raises(BadInputError) as caught:
+        place.validate()
+    message = str(caught.value)
+    assert f"batch {first[:12]} (first.jsonl) is refused:" in message
+    assert f"batch {second[:12]} (second.jsonl) is refused:" in message
+    assert "nothing can be learnt where all is a tie" in message
+    for digest in (first, second):
+        assert f"rewardloop accept {digest[:12]} --reason WHY" in message
+        assert place.store.refusal(digest) is not None
+    evidence = ValidationEvidence.model_validate_json((tmp_path / "validated/evidence/validation.json").read_bytes())
+    assert [verdict.refused for verdict in evidence.batches] == [False, True, True]
+
+
+def test_a_wrong_criterion_is_a_mistake_of_the_configuration_and_refuses_no_batch(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.settings = place.settings.model_copy(
+        update={"preferences": place.settings.preferences.model_copy(update={"criterion": "overal"})}
+    )
+    digest = place.ingest("fine.jsonl", rows(10))
+    with pytest.raises(BadInputError, match="found 'overal', on which no batch has labels; expected one of 'overall'"):
+        place.validate()
+    assert place.store.refusal(digest) is None
+    assert not (tmp_path / "validated" / "records.parquet").exists()
+
+
+def test_an_accepted_batch_of_bad_rows_only_leaves_nothing_to_train_on(tmp_path: Path) -> None:
+    place = Place(tmp_path, max_response_characters=2)
+    digest = place.ingest("long.jsonl", rows(10))
+    with pytest.raises(
+        BadInputError, match=r"share of unusable rows: found 100\.0%; expected at most 20\.0%"
+    ) as caught:
+        place.validate()
+    assert "long.jsonl:1: too long a response" in str(caught.value)
+    assert "and 7 rows more" in str(caught.value)
+    place.store.accept(digest, by="lead", reason="trying")
+    with pytest.raises(BadInputError, match="every row is in quarantine, nothing is left"):
+        place.validate()
+    quarantine = tmp_path / "store" / "quarantine" / digest / "validation.jsonl"
+    assert len(quarantine.read_text().splitlines()) == 10
+
+
+def test_a_row_with_nan_can_be_quarantined(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    digest = place.ingest("ratings.jsonl", rows(20))
+    place.validate()
+    corpus = tmp_path / "corpus" / "records.parquet"
+    records = pl.read_parquet(corpus)
+    labels = records["labels"].to_list()
+    labels[4][0]["values"][0]["value"] = float("nan")
+    records.with_columns(pl.Series("labels", labels, dtype=records.schema["labels"])).write_parquet(corpus)
+    validate_feedback(
+        corpus=tmp_path / "corpus",
+        store=str(tmp_path / "store"),
+        settings=place.settings.section("validation", "preferences"),
+        code_version="1",
+        validated=tmp_path / "validated",
+        data_docs=tmp_path / "data_docs",
+    )
+    assert len(pl.read_parquet(tmp_path / "validated" / "records.parquet")) == 19
+    row = json.loads((tmp_path / "store" / "quarantine" / digest / "validation.jsonl").read_text())
+    assert row["reason"] == "a rating or rank that is no finite number"
+    assert row["row"]["labels"][0]["values"][0]["value"] == "nan"
+
+
+def test_a_corrected_batch_brings_all_its_rows_again(tmp_path: Path) -> None:
+    place = Place(tmp_path, max_response_characters=1000, max_failed_share=0.01)
+    batch = rows(20)
+    batch[3]["responses"][0]["content"] = "x" * 5000
+    place.ingest("batch.jsonl", batch)
+    with pytest.raises(BadInputError, match="is refused"):
+        place.validate()
+    with pytest.raises(BadInputError, match=r"these rows are batch \w+, which validation refused"):
+        place.ingest("again.jsonl", batch)
+    batch[3] = rows(1, start=99)[0]
+    corrected = place.ingest("corrected.jsonl", batch)
+    kept = pl.read_parquet(place.validate() / "records.parquet")
+    assert len(kept) == 20
+    assert set(kept["batch"]) == {corrected}
+
+
+def test_one_row_per_vote_is_no_repetition(tmp_path: Path) -> None:
+    place = Place(tmp_path, min_labelers_per_item=3)
+    votes = [row | {"labels": [row["labels"][0] | {"labeler": who}]} for row in rows(10) for who in ("w1", "w2", "w3")]
+    place.ingest("votes.jsonl", votes)
+    assert len(pl.read_parquet(place.validate() / "records.parquet")) == 30

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, read_settings
-from rewardloop.errors import BadInputError
 
 
 def batches(config: Config = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
@@ -41,11 +40,6 @@ def accept(
 
     settings = read_settings(config, overrides).settings
     store = FeedbackStore.open(settings.store.url)
-    found = [manifest.digest for manifest in store.batches() if manifest.digest.startswith(batch)]
-    if len(found) != 1:
-        known = ", ".join(manifest.digest[:12] for manifest in store.batches()) or "none"
-        raise BadInputError(f"accept: {len(found)} batches begin with {batch!r}; the store has {known}")
-    if store.refusal(found[0]) is None:
-        raise BadInputError(f"accept: batch {found[0][:12]} is not refused; it is part of the corpus already")
-    store.accept(found[0], by=by or getpass.getuser(), reason=reason)
-    typer.echo(f"batch {found[0][:12]} is in from the next run on: rewardloop run -c {Path(config)}")
+    digest = store.batch(batch).digest
+    store.accept(digest, by=by or getpass.getuser(), reason=reason)
+    typer.echo(f"batch {digest[:12]} is in from the next run on: rewardloop run -c {Path(config)}")

@@ -6,6 +6,7 @@ run; and, when the candidate is blessed, a new champion. A corpus is trained onc
 
 import json
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -17,7 +18,7 @@ import typer
 
 from rewardloop.cli.environment import set_for_run
 from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, read_settings
-from rewardloop.config import LoadedSettings, flatten
+from rewardloop.config import LoadedSettings, flatten, without_password
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import RunRecord
 from rewardloop.storage import Storage
@@ -42,9 +43,12 @@ def run(
     store = FeedbackStore.open(_absolute(loaded.settings.store.url))
     corpus = store.current_corpus()
     if not corpus.batches:
-        raise BadInputError(
-            f"{loaded.settings.store.url}: no feedback to train on; start with: rewardloop ingest FILE -c {config}"
-        )
+        url = loaded.settings.store.url
+        lines = [f"{url}: no feedback to train on; start with: rewardloop ingest FILE -c {config}"]
+        if corpus.left_out:
+            lines.append(f"or take a refused batch in: rewardloop accept BATCH --reason WHY -c {config}")
+        lines += [f"  batch {digest[:12]} was {why}" for digest, why in corpus.left_out.items()]
+        raise BadInputError("\n".join(lines))
     outcome = Outcome(store.storage, corpus.digest, loaded.digest)
     before = outcome.read()
     if before is not None and again is None:
@@ -86,11 +90,11 @@ def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outco
     from rewardloop.steps.publish_report import write_report
     from rewardloop.tracking.connection import connect
     from rewardloop.tracking.history import History
-    from rewardloop.tracking.runs import RUN_ID, TRACKING_URI, end_run, start_parent_run
+    from rewardloop.tracking.runs import RUN_ID, TRACKING_URI, start_parent_run
 
     settings, home = loaded.settings, Path(loaded.settings.home).resolve()
     started = time.monotonic()
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{corpus_digest[:8]}"
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{corpus_digest[:8]}-{secrets.token_hex(2)}"
     run_dir = home / "runs" / run_id
     # Before the run leaves a trace: an MLflow that does not answer is found out first.
     tracking_uri = connect(
@@ -105,7 +109,7 @@ def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outco
         config_digest=loaded.digest,
         started_at=_now(),
         tracking_uri=tracking_uri,
-        settings={key: str(value) for key, value in flatten(settings.model_dump(mode="json"))},
+        settings={key: without_password(str(value)) for key, value in flatten(settings.model_dump(mode="json"))},
         origins=loaded.origins,
     )
     record.mlflow_run_id = start_parent_run(tracking_uri, record, home=home, again=again)
@@ -126,7 +130,7 @@ def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outco
                 "data_settings": settings.section("validation", "preferences", "splits", "evaluation"),
                 "training_settings": settings.section("model", "training"),
                 "evaluation_settings": settings.section("evaluation", "threshold"),
-                "promotion_settings": settings.section("organization", "gate", "threshold", "tracking"),
+                "promotion_settings": settings.section("organization", "gate", "threshold"),
             },
             root=home / "pipelines",
             run_dir=run_dir,
@@ -138,16 +142,28 @@ def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outco
         verdict = outcome_of(RunEvidence.read(run_dir))
         record.status = status = verdict.kind
         _write_record(run_dir, record)
-        report = write_report(run_dir)
-        end_run(tracking_uri, record.mlflow_run_id, status="FAILED" if status == "failed" else "FINISHED")
-    if status != "failed":
-        outcome.close(status, report, run_id, again)
+        if status != "failed":
+            # First of all: what was registered must not be trained again because the rest went wrong.
+            outcome.close(status, run_dir / "report.html", run_id, again)
+        write_report(run_dir)
+        _end(tracking_uri, record.mlflow_run_id, failed=status == "failed")
     typer.echo("\n" + terminal_summary(RunEvidence.read(run_dir)))
     if status == "failed":
         typer.echo(f"Log: {run_dir / 'log.txt'}", err=True)
     else:
         typer.echo(_next_commands(loaded, champion=status == "blessed" or champion is not None))
     return verdict.exit_code
+
+
+def _end(tracking_uri: str, run_id: str, *, failed: bool) -> None:
+    from mlflow.exceptions import MlflowException
+
+    from rewardloop.tracking.runs import end_run
+
+    try:
+        end_run(tracking_uri, run_id, status="FAILED" if failed else "FINISHED")
+    except MlflowException as error:  # the run is over all the same
+        typer.echo(f"Warning: MLflow's run {run_id} could not be closed: {str(error).splitlines()[0]}", err=True)
 
 
 def code_version() -> str:

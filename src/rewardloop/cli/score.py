@@ -32,12 +32,17 @@ def score(
         raise BadInputError("score: give either --text (once or more) or --file")
     # Loading a model is no news here.
     os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
+    from rewardloop.modeling.scoring import as_messages
+
+    if output is not None and not output.parent.is_dir():
+        raise BadInputError(f"--output {output}: there is no folder {output.parent}; make it first")
     rows = _read(file) if file else [{"prompt": prompt, "response": item} for item in text or []]
+    try:
+        prompts = [as_messages(row["prompt"]) for row in rows]
+    except ValueError as error:
+        raise BadInputError(f"{file or '--prompt'}: {error}") from error
     scorer, name = _load(config, overrides, version)
-    scores = scorer.score(
-        [[{"role": "user", "content": row["prompt"]}] if row["prompt"] else [] for row in rows],
-        [row["response"] for row in rows],
-    )
+    scores = scorer.score(prompts, [row["response"] for row in rows])
     allowed = scorer.allowed(scores) if scorer.threshold is not None else [None] * len(scores)
     results = [
         {
@@ -52,7 +57,7 @@ def score(
     if file is None:
         for result in results:
             verdict = {True: "accept", False: "block ", None: ""}[result["allowed"]]
-            typer.echo(f"{result['score']:+8.3f}  {verdict}  {result['response'][:100]}")
+            typer.echo(f"{_shown(result['score'])}  {verdict}  {result['response'][:100]}")
         typer.echo(f"{_named(scorer.threshold)}, {name}")
         return
     if output:
@@ -75,8 +80,8 @@ def _load(config: Path, overrides: list[str] | None, version: str) -> tuple[Any,
     return load_scorer(model, uri), model.removeprefix("models:/")
 
 
-def _read(file: Path) -> list[dict[str, str]]:
-    """Rows with ``prompt`` ("" for none) and ``response``."""
+def _read(file: Path) -> list[dict[str, Any]]:
+    """Rows with ``prompt`` (text, messages or nothing) and ``response``."""
     import polars as pl
 
     try:
@@ -94,7 +99,7 @@ def _read(file: Path) -> list[dict[str, str]]:
         raise BadInputError(f"{file}: row {empty['line'][0] + 1}: the response is empty; expected a text")
     if not len(table):
         raise BadInputError(f"{file}: no rows; expected one answer per row")
-    return table.select(pl.col("prompt").fill_null("").cast(pl.String), pl.col("response").cast(pl.String)).to_dicts()
+    return table.select(pl.col("prompt"), pl.col("response").cast(pl.String)).to_dicts()
 
 
 def _named(threshold: float | None) -> str:
@@ -102,14 +107,19 @@ def _named(threshold: float | None) -> str:
 
 
 def _summarize(results: list[dict[str, Any]], file: Path, name: str, threshold: float | None) -> None:
-    known = [row["score"] for row in results if row["score"] == row["score"]]
+    known = sorted((row for row in results if row["score"] is not None), key=lambda row: float(row["score"]))
     accepted = sum(bool(row["allowed"]) for row in results)
     typer.echo(f"{file}: {len(results):,} answers, scored by {name}")
-    typer.echo(f"  mean score       {sum(known) / max(len(known), 1):+.3f}")
+    mean = sum(float(row["score"]) for row in known) / max(len(known), 1)
+    typer.echo(f"  mean score       {mean:+.3f}")
     share = "-" if threshold is None else f"{accepted / len(results):.1%}"
     typer.echo(f"  accepted         {share} ({_named(threshold)})")
     if len(known) < len(results):
         typer.echo(f"  too long         {len(results) - len(known):,} answers, blocked")
     typer.echo("  worst answers")
-    for row in sorted(results, key=lambda row: row["score"])[:_WORST]:
-        typer.echo(f"    {row['score']:+8.3f}  {row['response'][:100]!r}")
+    for row in known[:_WORST]:
+        typer.echo(f"    {_shown(row['score'])}  {row['response'][:100]!r}")
+
+
+def _shown(score: float | None) -> str:
+    return "too long" if score is None else f"{score:+8.3f}"

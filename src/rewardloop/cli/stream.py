@@ -98,7 +98,8 @@ class RunStream(io.TextIOBase):
         if record is None or record.status == "cached":
             return  # a DAG, or a step that did not run
         seconds, self._task = time.monotonic() - self._started, ""
-        said = record.produced if match["status"] == "SUCCESS" else f"failed: {(record.error or '').splitlines()[0]}"
+        cause = next(iter((record.error or "").splitlines()), "ended from outside, or out of memory")
+        said = record.produced if match["status"] == "SUCCESS" else f"failed: {cause}"
         self._line(f"  {step:<24} {seconds:>6.1f} s  {said}")
 
     def _tick(self) -> None:

@@ -5,9 +5,8 @@ ever blessed. A value that could not be measured never passes.
 """
 
 from rewardloop.config import GateSettings
-from rewardloop.evidence import Blessing, Check, Estimate, EvaluationEvidence
+from rewardloop.evidence import NO_CHAMPION, Blessing, Check, Estimate, EvaluationEvidence
 
-FIRST = "no champion: first version"
 _NO_LIMITS = "No limit is configured in the section gate, so nothing can be blessed: set gate.min_accuracy at least."
 
 
@@ -28,7 +27,7 @@ def decide(evaluation: EvaluationEvidence, gate: GateSettings, *, candidate: str
     return Blessing(
         blessed=blessed,
         candidate=candidate,
-        champion=evaluation.champion.version if evaluation.champion else FIRST,
+        champion=evaluation.champion.version if evaluation.champion else NO_CHAMPION,
         corpus_digest=corpus_digest,
         checks=checks,
         reasons=[f"All {len(checks)} checks passed."] if blessed else reasons,

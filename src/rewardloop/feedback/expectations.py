@@ -31,7 +31,7 @@ def row_expectations(settings: ValidationSettings) -> list[Any]:
     return [
         present("group_id"),
         present("content"),
-        present("shortest_response"),
+        between("missing_texts", None, 0, "no missing texts", "a response or a turn of the prompt without text"),
         between(
             "shortest_response", lowest, None, f"responses of {lowest:,} characters or more", "too short a response"
         ),
@@ -54,58 +54,69 @@ def row_expectations(settings: ValidationSettings) -> list[Any]:
             f"{settings.min_labelers_per_item:,} labelers or more per group",
             "too few labelers",
         ),
+        true("kinds_known", "labels of known kinds", "a label of an unknown kind"),
         true("values_finite", "finite ratings and ranks", "a rating or rank that is no finite number"),
-        true("ranks_from_one", "ranks that start at 1", "a rank below 1"),
+        true("ranks_valid", "ranks 1, 2, 3 and so on", "a rank that is not 1, 2, 3 and so on"),
         true("inside_scale", "ratings inside their scale", "a rating outside its scale"),
     ]
 
 
-def batch_expectations(settings: ValidationSettings) -> list[Any]:
+def batch_expectations(settings: ValidationSettings, criterion: str) -> list[Any]:
     """Expectations on the one row of ``batch_facts``; a batch that fails one is refused."""
     import great_expectations.expectations as gxe
 
-    def between(column: str, low: float | None, high: float | None, expected: str) -> Any:
+    def between(column: str, low: float | None, high: float | None, fact: str, expected: str) -> Any:
         return gxe.ExpectColumnValuesToBeBetween(
-            column=column, min_value=low, max_value=high, meta={"expected": expected}
+            column=column, min_value=low, max_value=high, meta={"fact": fact, "expected": expected}
         )
 
-    fewest, most_failed = settings.min_groups_per_batch, settings.max_failed_share
-    columns = ["groups", "failed_share", "labelers", "duplicate_share", "label_imbalance", "agreement", "decided"]
+    def at_most(column: str, share: float, fact: str) -> Any:
+        return between(column, None, share, fact, f"at most {share:.1%}")
+
+    groups, labelers = settings.min_groups_per_batch, settings.min_labelers_per_batch
+    columns = {
+        "groups",
+        "failed_share",
+        "labels",
+        "labelers",
+        "duplicate_share",
+        "label_imbalance",
+        "decided",
+        "agreement",
+    }
     wanted = [
         gxe.ExpectTableColumnsToMatchSet(
-            column_set=columns, exact_match=True, meta={"expected": "every fact of the batch is known"}
+            column_set=sorted(columns),
+            exact_match=True,
+            meta={"fact": "facts of the batch", "expected": "every fact of the batch is known"},
         ),
-        between("groups", fewest, None, f"{fewest:,} usable groups or more"),
-        between("failed_share", None, most_failed, f"at most {most_failed:.1%} unusable rows"),
+        between("groups", groups, None, "usable groups", f"{groups:,} or more"),
+        at_most("failed_share", settings.max_failed_share, "share of unusable rows"),
+        between("labels", 1, None, f"labels on criterion {criterion!r}", "1 or more, or verdicts on any criterion"),
         between(
             "labelers",
-            settings.min_labelers_per_batch,
+            labelers,
             None,
-            f"{settings.min_labelers_per_batch:,} labelers or more (without identities: labels of one group)",
+            "labelers",
+            f"{labelers:,} labelers or more (without identities: labels of one answer)",
         ),
+        at_most("duplicate_share", settings.max_duplicate_share, "share of groups that repeat another one"),
+        at_most("label_imbalance", settings.max_label_imbalance, "share of the most frequent label value"),
         between(
-            "duplicate_share",
+            "decided",
+            1,
             None,
-            settings.max_duplicate_share,
-            f"at most {settings.max_duplicate_share:.1%} of groups repeat another one",
+            "groups in which an answer is preferred",
+            "1 or more: nothing can be learnt where all is a tie",
         ),
-        between(
-            "label_imbalance",
-            None,
-            settings.max_label_imbalance,
-            f"no label value has more than {settings.max_label_imbalance:.1%} of all labels",
-        ),
-        between("decided", 1, None, "a label that prefers one answer to another: not all ties"),
     ]
     if settings.min_agreement is not None:
+        fact = "agreement among labelers (Krippendorff's alpha)"
         # Agreement that cannot be computed is null, which a range would let pass.
         wanted += [
-            gxe.ExpectColumnValuesToNotBeNull(column="agreement", meta={"expected": "agreement that can be computed"}),
-            between(
-                "agreement",
-                settings.min_agreement,
-                None,
-                f"Krippendorff's alpha of {settings.min_agreement:g} or more among labelers",
+            gxe.ExpectColumnValuesToNotBeNull(
+                column="agreement", meta={"fact": fact, "expected": "agreement that can be computed"}
             ),
+            between("agreement", settings.min_agreement, None, fact, f"{settings.min_agreement:g} or more"),
         ]
     return wanted

@@ -119,9 +119,13 @@ def ingest(
     known = pl.Series(sorted(store.record_hashes()), dtype=pl.String)
     new = frame["record"].is_first_distinct() & ~frame["record"].is_in(known.implode())
     frame, rows_taken = frame.filter(new), int(sizes.filter(new).sum())
+    quarantined = [_quarantined(rejected, key) for rejected in found.rejected]
     if frame.is_empty():
+        if quarantined:  # no batch to file them under: the files they came in name the place
+            store.quarantine(batch_digest([source.sha256 for source in sources]), "rows", quarantined)
         return _nothing_new(choice, rows_in, found.rejected)
     digest = batch_digest(frame["record"].to_list())
+    _check_refused(store, digest)
     report = IngestReport(
         digest=digest,
         importer=choice.importer.name,
@@ -137,9 +141,8 @@ def ingest(
     )
     manifest = _manifest(report, digest, choice, sources, settings, key)
     _check_key(store, manifest)
-    if found.rejected:
-        rows = [_quarantined(rejected, key) for rejected in found.rejected]
-        store.quarantine(digest, "rows", rows)
+    if quarantined:
+        store.quarantine(digest, "rows", quarantined)
     if not store.write_batch(frame, manifest):
         # Another ingest of the same rows has committed them since this one looked.
         return _nothing_new(choice, rows_in, found.rejected)
@@ -150,7 +153,10 @@ def _ingested_before(store: FeedbackStore, sources: list[Source], choice: Choice
     """The report for the very files of a batch that took all their rows: what is known need not be read again."""
     options = choice.options.model_dump(mode="json")
     digests = {source.sha256 for source in sources}
+    inside = {batch.digest for batch in store.current_corpus().batches}
     for batch in store.batches():
+        if batch.digest not in inside:
+            continue
         same_files = {source.sha256 for source in batch.sources} == digests
         same_way = (batch.rewardloop, batch.importer, batch.options) == (__version__, choice.importer.name, options)
         same_key = batch.labeler_key in (None, key_fingerprint(key))
@@ -245,6 +251,15 @@ def _manifest(
         labeler_key=key_fingerprint(key) if report.labelers else None,
         splits=settings.splits,
     )
+
+
+def _check_refused(store: FeedbackStore, digest: str) -> None:
+    reasons = store.refusal(digest)
+    if reasons and store.accepted_by(digest) is None:
+        raise BadInputError(
+            f"these rows are batch {digest[:12]}, which validation refused: {'; '.join(reasons)}. Correct them, or "
+            f"take them as they are: rewardloop accept {digest[:12]} --reason WHY"
+        )
 
 
 def _check_key(store: FeedbackStore, manifest: BatchManifest) -> None:

@@ -77,8 +77,9 @@ class FeedbackStore:
         return frame
 
     def record_hashes(self) -> set[str]:
-        """Hashes of all records of committed batches."""
-        frames = (self._read_frame(f"batches/{batch.digest}/records.parquet", ["record"]) for batch in self.batches())
+        """Hashes of all records that the next corpus has: those of a refused batch may come again, corrected."""
+        inside = self.current_corpus().batches
+        frames = (self._read_frame(f"batches/{batch.digest}/records.parquet", ["record"]) for batch in inside)
         return {record for frame in frames for record in frame["record"].to_list()}
 
     def write_batch(self, frame: pl.DataFrame, manifest: BatchManifest) -> bool:

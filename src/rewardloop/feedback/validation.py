@@ -4,18 +4,19 @@ In: a batch and ``ValidationSettings``. Out: a ``BatchResult``: the kept rows, t
 each expectation found, and why the batch is refused, if it is. Great Expectations' own results decide.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import polars as pl
 
-from rewardloop.agreement import agreement
 from rewardloop.config import ValidationSettings
 from rewardloop.evidence import ExpectationLine
+from rewardloop.feedback.batch_facts import batch_facts
 from rewardloop.feedback.expectations import batch_expectations, row_expectations
-from rewardloop.feedback.row_facts import label_values, row_facts
+from rewardloop.feedback.row_facts import row_facts
 
 _EXAMPLES = 3
 
@@ -56,28 +57,31 @@ class Validator:
 
     def judge(self, digest: str, batch: pl.DataFrame) -> BatchResult:
         """Judge one batch: its rows first, then the batch as a whole without its failed rows."""
-        facts = row_facts(batch, self.criterion)
         reasons: dict[int, list[str]] = {}
         lines = []
-        for result in self._run(f"rows-{digest[:12]}", facts, row_expectations(self.settings)):
+        for result in self._run(f"rows-{digest[:12]}", row_facts(batch), row_expectations(self.settings)):
             wrong = [int(row) for row in result.result.get("unexpected_index_list") or []]
             meta = result.expectation_config.meta
             for row in wrong:
                 reasons.setdefault(row, []).append(meta["found"])
             places = [str(batch["place"][row]) for row in wrong[:_EXAMPLES]]
-            lines.append(_line(digest, "row", result, len(batch), len(wrong), places))
+            lines.append(_line(digest, "row", result, meta["expected"], len(batch), len(wrong), examples=places))
         failed = sorted((row, "; ".join(dict.fromkeys(found))) for row, found in reasons.items())
         kept = batch.with_row_index("row").filter(~pl.col("row").is_in(list(reasons))).drop("row")
         verdict = BatchResult(digest, kept, failed, lines)
-        whole = batch_facts(kept, facts.drop(index=list(reasons)), self.criterion, len(failed) / max(len(batch), 1))
-        for result in self._run(f"batch-{digest[:12]}", whole, batch_expectations(self.settings)):
-            column = result.expectation_config.kwargs.get("column")
-            observed = None if column is None else _shown(whole[column].iloc[0])
-            lines.append(_line(digest, "batch", result, 1, int(not result.success), [], observed))
+        whole = batch_facts(
+            kept,
+            self.criterion,
+            len(failed) / max(len(batch), 1),
+            with_agreement=self.settings.min_agreement is not None,
+        )
+        for result in self._run(f"batch-{digest[:12]}", whole, batch_expectations(self.settings, self.criterion)):
+            column, meta = result.expectation_config.kwargs.get("column"), result.expectation_config.meta
+            observed = None if column is None else _shown(column, whole[column].iloc[0])
+            wanted = f"{meta['fact']}: {meta['expected']}"
+            lines.append(_line(digest, "batch", result, wanted, 1, int(not result.success), observed=observed))
             if not result.success:
-                verdict.reasons.append(
-                    f"{column}: found {observed}; expected {result.expectation_config.meta['expected']}"
-                )
+                verdict.reasons.append(f"{meta['fact']}: found {observed}; expected {meta['expected']}")
         return verdict
 
     def _run(self, name: str, table: pd.DataFrame, expectations: list[Any]) -> list[Any]:
@@ -108,50 +112,32 @@ class Validator:
         return sorted(results, key=lambda one: int(one.expectation_config.meta["order"]))
 
 
-def batch_facts(kept: pl.DataFrame, facts: pd.DataFrame, criterion: str, failed_share: float) -> pd.DataFrame:
-    """One row: groups, failed_share, labelers, duplicate_share, label_imbalance, agreement, decided."""
-    values = label_values(kept.with_row_index("row")).filter(criterion=criterion)
-    named = values["labeler"].drop_nulls().n_unique()
-    counts = values.filter(pl.col("kind").is_in(["rating", "acceptable"]))["value"].value_counts()["count"].to_list()
-    largest = max(counts, default=0)
-    # Single texts are compared with each other, so different values of different texts decide something.
-    apart = values.group_by("row").agg(pl.col("value").mean(), pl.col("response_id").n_unique().alias("answers"))
-    singles = apart.filter(pl.col("answers") == 1)["value"].n_unique() > 1
-    return pd.DataFrame(
-        {
-            "groups": [len(kept)],
-            "failed_share": [failed_share],
-            "labelers": [named or int(facts["labels"].max() if len(facts) else 0)],
-            "duplicate_share": [float(facts["repeats_group"].mean()) if len(facts) else 0.0],
-            "label_imbalance": [largest / sum(counts) if counts else 0.0],
-            "agreement": [agreement(kept, criterion).alpha],
-            "decided": [int(facts["decided"].sum()) + int(singles)],
-        }
-    )
-
-
 def _line(
     digest: str,
-    level: Any,
+    level: Literal["row", "batch"],
     result: Any,
+    expected: str,
     checked: int,
     unexpected: int,
-    examples: list[str],
+    *,
+    examples: Sequence[str] = (),
     observed: str | None = None,
 ) -> ExpectationLine:
     return ExpectationLine(
         batch=digest,
-        expectation=result.expectation_config.meta["expected"],
+        expectation=expected,
         level=level,
         passed=bool(result.success),
         checked=checked,
         unexpected=unexpected,
         observed=observed,
-        examples=examples,
+        examples=list(examples),
     )
 
 
-def _shown(value: Any) -> str:
+def _shown(column: str, value: Any) -> str:
     if value is None or value != value:
         return "nothing that can be computed"
+    if column.endswith(("_share", "_imbalance")):
+        return f"{value:.1%}"
     return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"

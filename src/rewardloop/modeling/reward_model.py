@@ -16,6 +16,17 @@ from rewardloop.config import ModelSettings, TrainingSettings
 from rewardloop.errors import BadInputError
 from rewardloop.modeling.scoring import Encoding
 
+_DROPOUTS = (
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "hidden_dropout",
+    "layerdrop",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "classifier_dropout",
+)
 _TEMPLATE_DAY = date(2024, 7, 26)
 _TEMPLATE_DATE = re.compile(r"""strftime_now\(\s*(['"])(?P<format>.*?)\1\s*\)""")
 
@@ -29,18 +40,19 @@ def build_reward_model(base: str, settings: TrainingSettings) -> tuple[Any, Any]
     Raises:
         BadInputError: the base has no ``score`` head (it is not a decoder), or fewer layers than ``top_layers``.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     torch.manual_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
+    config = AutoConfig.from_pretrained(base, num_labels=1)
+    _drop_nothing(config)
+    model = AutoModelForSequenceClassification.from_pretrained(base, config=config, dtype=torch.float32)
     if not isinstance(getattr(model, "score", None), torch.nn.Linear):
         raise BadInputError(
             f"model.base: {base}: {type(model).__name__} has no scalar head; choose a decoder base model"
         )
     _set_padding(model, tokenizer)
     freeze_template(tokenizer)
-    _make_deterministic(model)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if settings.method == "lora":
@@ -101,11 +113,12 @@ def _set_padding(model: Any, tokenizer: Any) -> None:
     model.config.pad_token_id = tokenizer.pad_token_id
 
 
-def _make_deterministic(model: Any) -> None:
-    # Dropout in a reward model only adds noise to the comparison of two answers (Stiennon 2020 trains without).
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+def _drop_nothing(config: Any) -> None:
+    # Dropout in a reward model only adds noise to the comparison of two answers (Stiennon 2020 trains without). Some
+    # bases call it as a function, so the configuration is the place to turn it off.
+    for name in _DROPOUTS:
+        if getattr(config, name, None):
+            setattr(config, name, 0.0)
 
 
 def _layers(model: Any) -> torch.nn.ModuleList:

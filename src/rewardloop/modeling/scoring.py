@@ -25,6 +25,37 @@ Floats = NDArray[np.float64]
 _SPEAKERS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: ", "system": "", "tool": "\n\nTool: "}
 
 
+def as_messages(prompt: Any) -> list[dict[str, str]]:
+    """A prompt as messages: given as text, as messages, as a JSON list of messages, or as nothing.
+
+    Raises:
+        ValueError: says what was found and what is expected.
+    """
+    if prompt is None or prompt == "" or (isinstance(prompt, float) and prompt != prompt):
+        return []
+    if isinstance(prompt, str):
+        listed = _json_list(prompt) if prompt.lstrip().startswith("[") else None
+        return [{"role": "user", "content": prompt}] if listed is None else [_message(item) for item in listed]
+    if isinstance(prompt, Sequence):
+        return [_message(item) for item in prompt]
+    raise ValueError(f"the prompt is {prompt!r}; expected a text, a list of messages, or nothing")
+
+
+def _json_list(text: str) -> list[Any] | None:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError:
+        return None  # a text that happens to begin with a bracket
+    return content if isinstance(content, list) and all(isinstance(item, dict) for item in content) else None
+
+
+def _message(item: Any) -> dict[str, str]:
+    role, content = (item.get("role"), item.get("content")) if isinstance(item, Mapping) else (None, None)
+    if role not in _SPEAKERS or not isinstance(content, str):
+        raise ValueError(f"message {item!r}; expected a role ({', '.join(_SPEAKERS)}) and a content")
+    return {"role": str(role), "content": content}
+
+
 @dataclass(frozen=True)
 class Encoding:
     """How texts become tokens; saved with the model as part of ``scoring.json``."""

@@ -84,7 +84,7 @@ def build(
     answers = _explain(answers, pairs, preferences)
     items = _items(answers.filter(pl.col("why").is_null()))
     left_out = _left_out(placed, answers)
-    test = _documents_of(pairs.filter(split="test"), answers)
+    test = _documents_of(_far_apart(pairs.filter(split="test"), ratings, evaluation.min_rating_gap), answers)
     return Preferences(
         items=items.select(ITEMS.names()).cast(ITEMS),
         pairs=_pairs(pairs, items),
@@ -171,6 +171,15 @@ def _pairs(pairs: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
         .cast(PAIRS)
         .sort("a", "b")
     )
+
+
+def _far_apart(pairs: pl.DataFrame, ratings: pl.DataFrame, gap: float) -> pl.DataFrame:
+    """The pairs that count for accuracy: answers without ratings, or at least ``gap`` apart."""
+    rated = pairs.join(ratings, left_on="a", right_on="answer", how="left").join(
+        ratings, left_on="b", right_on="answer", how="left", suffix="_b"
+    )
+    apart = (pl.col("rating") - pl.col("rating_b")).abs()
+    return rated.filter(apart.is_null() | (apart >= gap))
 
 
 def _documents_of(pairs: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:

@@ -50,7 +50,8 @@ def load_corpus(*, store: str, corpus_digest: str, code_version: str, corpus: Pa
                     accepted_by=batch.accepted_by,
                 )
             )
-        records = pl.concat(frames)
+        # Rows of a refused batch may have come again before somebody accepted it after all.
+        records = pl.concat(frames).unique("record", keep="first", maintain_order=True)
         records.write_parquet(corpus / "records.parquet")
         labels = sum(line.labels for line in lines)
         run.write(

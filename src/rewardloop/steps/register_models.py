@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from rewardloop import __version__
 from rewardloop.config import ThresholdSettings
 from rewardloop.errors import NotBlessedError, RewardloopError
-from rewardloop.evidence import Blessing, EvaluationEvidence, RegistrationEvidence
+from rewardloop.evidence import NO_CHAMPION, Blessing, EvaluationEvidence, RegistrationEvidence
 from rewardloop.modeling.reward_model import weights_digest
 from rewardloop.steps.step_run import run_folder, step_run
 from rewardloop.storage import Storage
@@ -26,8 +26,6 @@ from rewardloop.tracking.history import History
 from rewardloop.tracking.manifest import write_manifest
 from rewardloop.tracking.registry import MANIFEST_TAG, Registered, find, parity_of, register
 from rewardloop.tracking.runs import current_run
-
-_NO_CHAMPION = "no champion: first version"
 
 
 def register_models(
@@ -82,7 +80,7 @@ def register_models(
             before = find(name, same, tracking_uri)
             champion = history.champion()
             current = champion.version if champion else None
-            expected = None if verdict.champion == _NO_CHAMPION else verdict.champion
+            expected = None if verdict.champion == NO_CHAMPION else verdict.champion
             promoted = before is not None and current == before
             if not promoted and current != expected:
                 raise RewardloopError(

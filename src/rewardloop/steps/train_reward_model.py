@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from filelock import FileLock
 from tqdm import tqdm
 
 from rewardloop.config import ModelSettings, TrainingSettings
@@ -53,9 +54,12 @@ def train_reward_model(*, preferences: Path, settings: str, code_version: str, r
         trainer = RewardTrainer(
             model, tokenizer.pad_token_id or 0, training, train=train.groups, validation=validation.groups
         )
+        (home / "work" / "train_reward_model").mkdir(parents=True, exist_ok=True)
         work = home / "work" / "train_reward_model" / _digest(preferences, sections, code_version)
         checkpoints = CheckpointFolder(work)
-        with tqdm(total=trainer.steps, desc="training", unit="step", mininterval=1) as bar:
+        # Two runs of the same corpus and settings would write the same checkpoint.
+        lock = FileLock(work.with_suffix(".lock"))
+        with lock, tqdm(total=trainer.steps, desc="training", unit="step", mininterval=1) as bar:
 
             def show(step: int, loss: float) -> None:
                 bar.update(step - bar.n)

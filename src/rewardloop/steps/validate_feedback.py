@@ -5,6 +5,7 @@ refused batch is marked in the store and left out of later corpora, so that it n
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def validate_feedback(
         data_docs: output folder of Great Expectations' own pages.
 
     Raises:
-        BadInputError: a batch is refused (all of them are named), or no row is left.
+        BadInputError: a batch is refused (all of them are named), no row is left, or no batch has labels on the trained
+            criterion (nothing is refused then: the configuration is to blame).
     """
     del code_version  # known to the cache, not to the work
     sections = json.loads(settings)
@@ -44,6 +46,7 @@ def validate_feedback(
         about = CorpusEvidence.model_validate_json((corpus / "evidence" / "corpus.json").read_bytes())
         accepted = {line.digest: line.accepted_by for line in about.batches}
         records = pl.read_parquet(corpus / "records.parquet")
+        _check_criterion(records, criterion)
         validator = Validator(limits, criterion, data_docs)
         results = [
             validator.judge(str(digest), part.drop("batch"))
@@ -70,11 +73,29 @@ def validate_feedback(
         run.produced = f"{len(kept):,} groups kept, {lost:,} quarantined; {passed} of {checks} expectations met"
 
 
+def _check_criterion(records: pl.DataFrame, criterion: str) -> None:
+    found = records.select(pl.col("labels").explode()).unnest("labels")["criterion"].drop_nulls().unique().sort()
+    if criterion not in found:
+        raise BadInputError(
+            f"preferences.criterion: found {criterion!r}, on which no batch has labels; "
+            f"expected one of {', '.join(map(repr, found)) or 'none: there are no labels at all'}"
+        )
+
+
 def _quarantined(rows: pl.DataFrame, result: BatchResult) -> list[dict[str, Any]]:
     return [
-        {"place": rows["place"][row], "reason": reason, "row": rows.row(row, named=True)}
+        {"place": rows["place"][row], "reason": reason, "row": _json_ready(rows.row(row, named=True))}
         for row, reason in result.failed
     ]
+
+
+def _json_ready(value: Any) -> Any:
+    """The same with NaN and infinities, which JSON does not have, as text."""
+    if isinstance(value, dict):
+        return {name: _json_ready(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_json_ready(part) for part in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_evidence(
@@ -116,13 +137,14 @@ def _explain(refused: list[BatchResult], about: CorpusEvidence, records: pl.Data
     sources = {line.digest: line.source for line in about.batches}
     parts = []
     for result in refused:
-        short = result.digest[:12]
         rows = records.filter(batch=result.digest)
         bad = [f"{rows['place'][row]}: {reason}" for row, reason in result.failed[:_SHOWN]]
-        title = f"batch {short} ({sources.get(result.digest, '?')}) is refused:"
-        parts.append("\n  ".join([title, *result.reasons, *bad]))
-    first = refused[0].digest[:12]
+        more = len(result.failed) - len(bad)
+        title = f"batch {result.digest[:12]} ({sources.get(result.digest, '?')}) is refused:"
+        parts.append("\n  ".join([title, *result.reasons, *bad, *([f"and {more:,} rows more"] if more else [])]))
+    commands = "\n  ".join(f"rewardloop accept {result.digest[:12]} --reason WHY" for result in refused)
+    them = "it" if len(refused) == 1 else "them"
     return (
-        "\n".join(parts) + "\nThe next run goes on without it. To use it all the same: "
-        f"rewardloop accept {first} --reason WHY; to mend it, correct the file and ingest it again."
+        "\n".join(parts) + f"\nThe next run goes on without {them}. To mend a batch, correct its file and ingest it "
+        f"again; to use it all the same:\n  {commands}"
     )

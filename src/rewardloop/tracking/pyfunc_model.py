@@ -6,7 +6,6 @@ lies beside the weights; it is loaded under a name of its own, so that two versi
 """
 
 import importlib.util
-import json
 import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -49,7 +48,8 @@ class RewardModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the scorer, and find out which version this is (empty when loaded from outside the registry)."""
         directory = Path(context.artifacts["reward_model"])
-        self.scorer = load_scoring(directory).RewardScorer.load(directory)
+        self.scoring = load_scoring(directory)
+        self.scorer = self.scoring.RewardScorer.load(directory)
         # MLflow writes this file beside MLmodel when a version is loaded by its name.
         meta = directory.parents[1] / "registered_model_meta"
         self.version = str(yaml.safe_load(meta.read_bytes())["model_version"]) if meta.is_file() else ""
@@ -67,7 +67,13 @@ class RewardModel(PythonModel):
             if not isinstance(response, str):
                 raise _refused(f"row {row}: 'response' is {response!r}; expected a text")
         given = model_input["prompt"].tolist() if "prompt" in model_input.columns else [""] * len(responses)
-        scores = self.scorer.score([_messages(row, prompt) for row, prompt in enumerate(given)], responses)
+        prompts = []
+        for row, prompt in enumerate(given):
+            try:
+                prompts.append(self.scoring.as_messages(prompt))
+            except ValueError as error:
+                raise _refused(f"row {row}: {error}") from error
+        scores = self.scorer.score(prompts, responses)
         threshold = self.scorer.threshold
         return pd.DataFrame(
             {
@@ -78,28 +84,6 @@ class RewardModel(PythonModel):
             },
             index=model_input.index,
         )
-
-
-def _messages(row: int, prompt: Any) -> list[dict[str, str]]:
-    if prompt is None or prompt == "" or (isinstance(prompt, float) and prompt != prompt):
-        return []
-    if not isinstance(prompt, str):
-        raise _refused(f"row {row}: 'prompt' is {prompt!r}; expected a text, a JSON list of messages, or nothing")
-    if prompt.lstrip().startswith("["):
-        try:
-            content = json.loads(prompt)
-        except json.JSONDecodeError:
-            content = None  # a text that happens to begin with a bracket
-        if isinstance(content, list) and all(isinstance(item, dict) for item in content):
-            return [_message(row, item) for item in content]
-    return [{"role": "user", "content": prompt}]
-
-
-def _message(row: int, item: dict[str, Any]) -> dict[str, str]:
-    role, content = item.get("role"), item.get("content")
-    if role not in ("system", "user", "assistant", "tool") or not isinstance(content, str):
-        raise _refused(f"row {row}: message {item!r}; expected a role (system, user, assistant, tool) and a content")
-    return {"role": role, "content": content}
 
 
 def _refused(message: str) -> MlflowException:

@@ -32,7 +32,7 @@ _GIVEN_URI = "MLFLOW_TRACKING_URI"
 _GIVEN_RUN = "MLFLOW_RUN_ID"
 """Set where KFP's own MLflow plugin made the parent run; that run is the plugin's to end."""
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
+Status = Literal["FINISHED", "FAILED"]
 
 
 def start_parent_run(tracking_uri: str, record: RunRecord, *, home: Path, again: str | None) -> str:

@@ -4,6 +4,7 @@ They live in a work folder keyed by what is trained on what, outside any pipelin
 new output folder, so a killed training could not find its own checkpoint there.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ class CheckpointFolder:
         """Write ``state`` (tensors, numbers, strings and containers of them)."""
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(".tmp")
-        torch.save(state, temporary)
+        with temporary.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
         temporary.replace(self.file)
 
     def load(self) -> dict[str, Any] | None:

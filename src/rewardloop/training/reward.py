@@ -111,6 +111,12 @@ class RewardTrainer:
             self.progress.seconds = time.monotonic() - started
             if self.progress.step in save_at or at_end:
                 checkpoints.save(self._state())
+        if not self.best:
+            checkpoints.clear()
+            raise BadInputError(
+                "training: the validation loss was never a finite number, the training diverged; lower "
+                f"training.learning_rate (now {self.settings.learning_rate:g})"
+            )
         with torch.no_grad():
             for name, value in self.best.items():
                 self.weights[name].copy_(value)
@@ -158,16 +164,17 @@ class RewardTrainer:
     @torch.no_grad()
     def _validate(self) -> None:
         self.model.eval()
-        losses, accuracies, size = [], [], self.settings.groups_per_step * 4
+        losses, right, counted, size = [], 0.0, 0, self.settings.groups_per_step * 4
         for start in range(0, len(self.validation), size):
             groups = self.validation[start : start + size]
             loss, accuracy = self._loss(groups)
             losses.append(float(loss) * len(groups))
-            accuracies.append(accuracy)
+            if not math.isnan(accuracy):  # groups of ties alone have none
+                right, counted = right + accuracy * len(groups), counted + len(groups)
         self.model.train()
         loss_mean = sum(losses) / len(self.validation)
         self.progress.validation.append(
-            {"step": self.progress.step, "loss": loss_mean, "accuracy": float(np.nanmean(accuracies))}
+            {"step": self.progress.step, "loss": loss_mean, "accuracy": right / counted if counted else math.nan}
         )
         if loss_mean < self.progress.best_loss:
             self.progress.best_loss, self.progress.best_step = loss_mean, self.progress.step
@@ -212,6 +219,7 @@ class RewardTrainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
             "progress": asdict(self.progress),
         }
 
@@ -226,6 +234,8 @@ class RewardTrainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         torch.set_rng_state(state["random"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state_all(state["random_cuda"])
         self.progress = Progress(**state["progress"])
         return self.progress.step
 

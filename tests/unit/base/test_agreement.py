@@ -90,3 +90,15 @@ def test_a_sample_of_many_units_is_close_and_seeded() -> None:
     assert result.alpha == pytest.approx(0.8, abs=0.02)  # 1 - 0.25 / 1.25
     assert result == agreement(frame_, "overall")
     assert result.items == 6000
+
+
+def test_votes_do_not_depend_on_the_order_of_answers() -> None:
+    # The same pair came twice with its answers in another order: the two people agree, and so do those of pair 2.
+    groups = [
+        group(["A", "B"], [choice("a", "b", "w1")], prompt="1"),
+        group(["B", "A"], [choice("b", "a", "w2")], prompt="1"),
+        group(["A", "B"], [choice("b", "a", "w1"), ranking("w2", a=2, b=1)], prompt="2"),
+    ]
+    result = agreement(frame(groups), "overall")
+    assert result.alpha == pytest.approx(1.0)
+    assert result.items == 2

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rewardloop.config import load_settings
+from rewardloop.config import load_settings, without_password
 from rewardloop.errors import BadInputError
 
 MINIMAL = "organization: acme\nmodel: {base: random:tiny}\n"
@@ -70,3 +70,22 @@ def test_digest_changes_with_the_model_and_not_with_the_place(tmp_path: Path) ->
     digest = load_settings(path).digest
     assert load_settings(path, ["home=/elsewhere", "store.url=s3://bucket"]).digest == digest
     assert load_settings(path, ["training.seed=1"]).digest != digest
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://user:secret@host/db", "postgresql://***@host/db"),
+        ("https://token@host:5000", "https://***@host:5000"),
+        ("s3://bucket/path", "s3://bucket/path"),
+        ("not a url, but who@where", "not a url, but who@where"),
+    ],
+)
+def test_passwords_are_not_recorded(text: str, shown: str) -> None:
+    assert without_password(text) == shown
+
+
+def test_one_limit_of_any_kind_is_a_limit(tmp_path: Path) -> None:
+    path = written(tmp_path, MINIMAL)
+    assert not load_settings(path).settings.gate.any_limit()
+    assert load_settings(path, ["gate.max_unacceptable_among_accepted=0.1"]).settings.gate.any_limit()

@@ -72,3 +72,9 @@ def test_folder_in_the_way_is_a_clear_error(tmp_path: Path) -> None:
 def test_unknown_protocol_is_refused() -> None:
     with pytest.raises(BadInputError, match=r"store.url: 'nope://x'"):
         Storage.open("nope://x")
+
+
+def test_a_store_that_cannot_create_exclusively_is_refused(tmp_path: Path) -> None:
+    storage = Storage.open(f"dir::file://{tmp_path}")
+    with pytest.raises(BadInputError, match="cannot create a file only if it is absent"):
+        storage.create("claims/one.json", b"1")

@@ -80,13 +80,39 @@ def broken(batch: pl.DataFrame, value: float, kind: str, scale: list[float] | No
         (float("nan"), "rating", None, "a rating or rank that is no finite number"),
         (float("inf"), "rating", None, "a rating or rank that is no finite number"),
         (9.0, "rating", [1.0, 5.0], "a rating outside its scale"),
-        (0.0, "ranking", None, "a rank below 1"),
+        (0.0, "ranking", None, "a rank that is not 1, 2, 3 and so on"),
+        (1.5, "ranking", None, "a rank that is not 1, 2, 3 and so on"),
+        (1.0, "thumbs", None, "a label of an unknown kind"),
     ],
 )
 def test_values_that_records_refuse_are_found_in_foreign_batches(
     folder: Path, value: float, kind: str, scale: list[float] | None, reason: str
 ) -> None:
     result = judged(folder, broken(frame(good()), value, kind, scale))
+    assert [row for row, _ in result.failed] == [5]
+    assert reason in result.failed[0][1]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("responses", [("a", None), ("b", "B")], "without text"),
+        ("responses", [], "without text"),
+        ("responses", [("a", " \n "), ("b", "B")], "too short a response"),
+        ("prompt", None, "without text"),
+        ("prompt", [{"role": "user", "content": None}], "without text"),
+        ("group_id", None, "group_id is missing"),
+        ("content", None, "content is missing"),
+        ("labels", [], "too few labelers"),
+        ("labels", None, "too few labelers"),
+    ],
+)
+def test_nulls_never_pass(folder: Path, column: str, value: Any, reason: str) -> None:
+    batch = frame(good())
+    if column == "responses":
+        value = [{"response_id": key, "content": text, "model": None} for key, text in value]
+    cells = [*batch[column].to_list()[:-1], value]
+    result = judged(folder, batch.with_columns(pl.Series(column, cells, dtype=batch.schema[column])))
     assert [row for row, _ in result.failed] == [5]
     assert reason in result.failed[0][1]
 
@@ -101,18 +127,104 @@ def rated(values: list[int]) -> list[Any]:
     return [group([f"t{i}"], [rating("w0", a=v), rating("w1", a=v)], prompt=None) for i, v in enumerate(values)]
 
 
+def rated_in_groups(first: tuple[int, int], second: tuple[int, int], names: bool) -> list[Any]:
+    """Two answers per prompt; each rating of each answer is a label of its own, as importers of ratings write them."""
+    people = ["w0", "w1"] if names else [None, None]
+    labels = [
+        rating(who, **{key: score})
+        for key, scores in (("a", first), ("b", second))
+        for who, score in zip(people, scores, strict=True)
+    ]
+    return [group([f"A{i}", f"B{i}"], labels, prompt=f"Q{i}") for i in range(6)]
+
+
+def verdicts(values: list[bool]) -> list[Any]:
+    labels = [
+        [{"kind": "acceptable", "values": {"a": value}, "labeler": who, "criterion": "safety"} for who in ("w0", "w1")]
+        for value in values
+    ]
+    return [group([f"t{i}"], label, prompt=f"Q{i}") for i, label in enumerate(labels)]
+
+
+def on(criterion: str, groups: list[Any]) -> list[Any]:
+    return [
+        one.model_copy(
+            update={"labels": tuple(label.model_copy(update={"criterion": criterion}) for label in one.labels)}
+        )
+        for one in groups
+    ]
+
+
+def half_named() -> list[Any]:
+    """One person with a name, two without."""
+    labels = [choice("a", "b", "w0"), choice("a", "b"), choice("b", "a")]
+    return [group([f"A{i}", f"B{i}"], labels, prompt=f"Q{i}") for i in range(6)]
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        rated_in_groups((5, 4), (1, 2), names=True),
+        rated_in_groups((5, 4), (1, 2), names=False),
+        verdicts([True, False] * 3),
+        half_named(),
+    ],
+    ids=["a label per answer", "a label per answer, no names", "verdicts only", "some without names"],
+)
+def test_an_unusual_but_good_batch_passes(folder: Path, groups: Any) -> None:
+    result = judged(folder, frame(groups))
+    assert result.reasons == []
+    assert len(result.kept) == 6
+
+
+def alone_on_two_criteria() -> list[Any]:
+    """One person without a name, who judged two things: not two people."""
+    labels = [choice("a", "b"), choice("a", "b") | {"criterion": "tone"}]
+    return [group([f"A{i}", f"B{i}"], labels, prompt=f"Q{i}") for i in range(6)]
+
+
 @pytest.mark.parametrize(
     ("groups", "reason", "changes"),
     [
-        (good(1), "groups: found 1; expected 2 usable groups or more", {}),
+        (good(1), "usable groups: found 1; expected 2 or more", {}),
         (good(labelers=1), "labelers: found 1; expected 2 labelers or more", {}),
-        (tied_rankings(), "not all ties", {}),
-        (rated([3] * 6), "not all ties", {"max_label_imbalance": 1.0}),
-        (rated([1] + [5] * 59), "no label value has more than 95.0%", {}),
-        ([*good(2), *good(2), *good(2)], "at most 20.0% of groups repeat another one", {}),
-        (good(labelers=2), "Krippendorff's alpha of 0.2 or more", {"min_agreement": 0.2}),
+        (alone_on_two_criteria(), "labelers: found 1; expected 2 labelers or more", {}),
+        (on("tone", good()), "labels on criterion 'overall': found 0", {}),
+        (tied_rankings(), "an answer is preferred: found 0", {}),
+        (rated([3] * 6), "an answer is preferred: found 0", {"max_label_imbalance": 1.0}),
+        (rated_in_groups((5, 3), (5, 3), names=True), "an answer is preferred: found 0", {}),
+        (rated_in_groups((5, 3), (3, 5), names=False), "an answer is preferred: found 0", {}),
+        (verdicts([True] * 6), "share of the most frequent label value: found 100.0%; expected at most 95.0%", {}),
+        (
+            rated([1] + [5] * 59),
+            "share of the most frequent label value: found 98.3%; expected at most 95.0%",
+            {},
+        ),
+        (
+            [*good(2), *good(2), *good(2)],
+            "share of groups that repeat another one: found 66.7%; expected at most 20.0%",
+            {},
+        ),
+        (
+            good(labelers=2),
+            "agreement among labelers (Krippendorff's alpha): found",
+            {"min_agreement": 0.2},
+        ),
     ],
-    ids=["few groups", "one labeler", "ties of rankings", "ties of ratings", "one value", "repeated", "disagreement"],
+    ids=[
+        "few groups",
+        "one labeler",
+        "one labeler without a name",
+        "another criterion",
+        "ties of rankings",
+        "ties of single ratings",
+        "ties of ratings",
+        "ties of ratings without names",
+        "one verdict",
+        "one value",
+        "repeated",
+        "disagreement",
+    ],
 )
 def test_a_bad_batch_is_refused_with_what_was_found(
     folder: Path, groups: Any, reason: str, changes: dict[str, Any]
@@ -124,7 +236,7 @@ def test_a_bad_batch_is_refused_with_what_was_found(
 def test_too_many_bad_rows_refuse_the_batch(folder: Path) -> None:
     bad = [group(["A", "A"], [choice("a", "b", "w1")], prompt=f"bad {i}") for i in range(4)]
     result = judged(folder, frame([*good(), *bad]), max_failed_share=0.3)
-    assert result.reasons == ["failed_share: found 0.4; expected at most 30.0% unusable rows"]
+    assert result.reasons == ["share of unusable rows: found 40.0%; expected at most 30.0%"]
 
 
 def test_agreement_that_cannot_be_computed_does_not_pass(folder: Path) -> None:
@@ -136,4 +248,22 @@ def test_agreement_that_cannot_be_computed_does_not_pass(folder: Path) -> None:
 def test_nothing_left_is_refused(folder: Path) -> None:
     result = judged(folder, frame([group(["A", "A"], [choice("a", "b", "w1")])]))
     assert len(result.kept) == 0
-    assert any(reason.startswith("groups: found 0") for reason in result.reasons)
+    assert any(reason.startswith("usable groups: found 0") for reason in result.reasons)
+
+
+def test_votes_in_rows_of_their_own_count_together(folder: Path) -> None:
+    votes = [group(["A", "B"], [choice("a", "b", who)], prompt="Q") for who in ("w1", "w2")]
+    result = judged(folder, frame([*votes, *good(4)]), min_labelers_per_item=2, max_duplicate_share=0.0)
+    assert result.failed == []
+    assert result.reasons == []
+    alone = judged(folder, frame([votes[0], *good(4)]), min_labelers_per_item=2)
+    assert alone.failed == [(0, "too few labelers")]
+
+
+def test_agreement_is_enough(folder: Path) -> None:
+    # Everybody says the same of each pair, and not the same of all pairs.
+    labels = [[choice(*("ab" if i % 2 else "ba"), f"w{who}") for who in range(2)] for i in range(6)]
+    batch = frame([group([f"A{i}", f"B{i}"], labels[i], prompt=f"Q{i}") for i in range(6)])
+    result = judged(folder, batch, min_agreement=0.99)
+    assert result.reasons == []
+    assert result.lines[-1].observed == "1"

@@ -15,7 +15,7 @@ from rewardloop.config import TrainingSettings
 from rewardloop.errors import RewardloopError
 from rewardloop.modeling.parity import check_parity
 from rewardloop.modeling.reward_model import build_reward_model, freeze_template, save_reward_model
-from rewardloop.modeling.scoring import Encoder, Encoding, RewardScorer, pad, public_score, read_scores
+from rewardloop.modeling.scoring import Encoder, Encoding, RewardScorer, as_messages, pad, public_score, read_scores
 
 SCORING: dict[str, Any] = {
     "template": "plain",
@@ -141,3 +141,25 @@ def test_parity_notices_a_changed_model(saved: Path, tmp_path: Path) -> None:
         scorer.model.score.weight.mul_(1.01)
     with pytest.raises(RewardloopError, match=r"here: text \d of parity.json scores"):
         check_parity(scorer, fixture, where="here")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "messages"),
+    [
+        (None, []),
+        ("", []),
+        (float("nan"), []),
+        ("hi", USER),
+        ("[not json", [{"role": "user", "content": "[not json"}]),
+        (json.dumps(USER), USER),
+        (USER, USER),
+    ],
+)
+def test_a_prompt_is_text_messages_or_nothing(prompt: Any, messages: list[dict[str, str]]) -> None:
+    assert as_messages(prompt) == messages
+
+
+@pytest.mark.parametrize("prompt", [3, [{"role": "robot", "content": "x"}], [{"role": "user"}], ["x"]])
+def test_what_is_no_prompt_is_refused(prompt: Any) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        as_messages(prompt)

@@ -12,6 +12,7 @@ import torch
 from rewardloop.config import TrainingSettings
 from rewardloop.errors import BadInputError
 from rewardloop.modeling.reward_model import build_reward_model
+from rewardloop.modeling.scoring import read_scores
 from rewardloop.training.checkpoint import CheckpointFolder
 from rewardloop.training.collation import Group
 from rewardloop.training.reward import RewardTrainer
@@ -116,3 +117,28 @@ def test_nothing_to_train_on_is_refused(tiny_base: str) -> None:
     model, _ = build_reward_model(tiny_base, settings())
     with pytest.raises(BadInputError, match="add feedback"):
         RewardTrainer(model, 0, settings(), train=[], validation=planted_groups(2, 0))
+
+
+def test_diverged_training_is_named(tiny_base: str, tmp_path: Path) -> None:
+    wanted = settings()
+    model, _ = build_reward_model(tiny_base, wanted)
+    with torch.no_grad():
+        model.score.weight.fill_(float("nan"))
+    trainer = RewardTrainer(model, 0, wanted, train=planted_groups(4, 1), validation=planted_groups(2, 2))
+    with pytest.raises(BadInputError, match=r"diverged; lower training\.learning_rate"):
+        trainer.run(CheckpointFolder(tmp_path), each_step=lambda step, loss: None)
+
+
+def test_nothing_is_dropped_out_also_where_dropout_is_a_function(tmp_path: Path, tiny_base: str) -> None:
+    from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
+
+    config = OPTConfig(
+        vocab_size=300, hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=2, word_embed_proj_dim=32,
+        dropout=0.5, attention_dropout=0.5, pad_token_id=0, bos_token_id=1, eos_token_id=1,
+    )  # fmt: skip
+    OPTForCausalLM(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_base).save_pretrained(tmp_path)
+    model, _ = build_reward_model(str(tmp_path), settings())
+    ids = torch.tensor([[5, 6, 7, 1]])
+    first, second = (read_scores(model.train(), ids, torch.ones_like(ids)) for _ in range(2))
+    assert torch.equal(first, second)

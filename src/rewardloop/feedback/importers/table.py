@@ -198,8 +198,13 @@ def optional_text(record: Record, column: str | None) -> str | None:
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise RowError(f"{column}: found {_shown(value)}; expected a text or a number")
+        # The column may name a labeler, so the reason must not quote it.
+        raise RowError(f"{column}: found a value of JSON type {_json_type(value)}; expected a text or a number")
     return str(value)
+
+
+def _json_type(value: Any) -> str:
+    return "boolean" if isinstance(value, bool) else "array" if isinstance(value, list) else "object"
 
 
 def number(value: Any, shown_as: str, scale: tuple[float, float] | None) -> float:
