@@ -68,6 +68,17 @@ def test_versions_follow_each_other_and_a_retry_registers_nothing_twice(candidat
     }
 
 
+def test_equal_weights_with_another_threshold_are_another_version(candidate: Candidate) -> None:
+    candidate.register()
+    path = candidate.folder / "evaluation" / "scoring.json"
+    write(path, json.loads(path.read_text()) | {"threshold": 0.3})
+    bless(candidate, champion="1")
+    evidence = _evidence(candidate.register(output="again"))
+    assert (evidence.version, evidence.threshold) == ("2", 0.3)
+    version = MlflowClient(candidate.tracking_uri).get_model_version_by_alias(candidate.name, "champion")
+    assert version.tags["threshold"] == "0.3"
+
+
 def test_not_blessed(candidate: Candidate) -> None:
     bless(candidate, blessed=False, reasons=["accuracy: 0.50 is below 0.80"])
     with pytest.raises(NotBlessedError, match=r"accuracy: 0\.50 is below"):

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import socket
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,37 @@ def test_somebody_who_never_answers(tmp_path: Path) -> None:
         with pytest.raises(BadInputError, match="within 1 s"):
             connect(f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path, 1)
     assert time.monotonic() - started < 4
+
+
+def test_somebody_else_answers(tmp_path: Path) -> None:
+    """The port is held by a web server that says that all is well, or that all is forbidden, whatever it is asked."""
+
+    class Other(BaseHTTPRequestHandler):
+        status = 200
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(self.status)
+            self.end_headers()
+            self.wfile.write(b"<html>Welcome</html>")
+
+        def log_message(self, *_: object) -> None:  # type: ignore[override]
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            for Other.status in (200, 403):
+                with pytest.raises(BadInputError, match="no MLflow server answered"):
+                    connect(f"http://127.0.0.1:{server.server_address[1]}", tmp_path, 5)
+        finally:
+            server.shutdown()
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("No database. " * 100)
+    with pytest.raises(BadInputError, match=r"tracking\.uri: MLflow cannot use .*mlflow\.db: .*not a database"):
+        connect(None, tmp_path, 5)
 
 
 def test_unknown_kind_of_uri(tmp_path: Path) -> None:

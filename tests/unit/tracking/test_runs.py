@@ -70,8 +70,13 @@ def test_a_run_given_from_outside_is_used_and_left_open(uri: str, home: Path, mo
 
 
 def test_current_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REWARDLOOP_TRACKING_URI", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REWARDLOOP_MLFLOW_RUN_ID", "abc")
-    monkeypatch.delenv("REWARDLOOP_TRACKING_URI", raising=False)
     assert current_run() is None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow")
+    assert current_run() is None
+    monkeypatch.setenv("MLFLOW_RUN_ID", "of the plugin")
+    assert current_run() == ("http://mlflow", "of the plugin")
     monkeypatch.setenv("REWARDLOOP_TRACKING_URI", "sqlite:///x.db")
     assert current_run() == ("sqlite:///x.db", "abc")
