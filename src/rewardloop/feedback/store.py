@@ -40,7 +40,7 @@ _M = TypeVar("_M", bound=StoreFile)
 
 @dataclass(frozen=True)
 class FeedbackStore:
-    """The store under one URL. Everything is append-only; deciding files are created only if absent."""
+    """The store under one URL. Batches and decisions are never changed: they are created only if absent."""
 
     storage: Storage
 
