@@ -32,7 +32,7 @@ def retrain(
         corpus_digest: the batches to train on; the cache knows data by it.
         config_digest: the settings that can change a model.
         code_version: fingerprint of the library; part of every cached step's key.
-        champion: ``models:/NAME/VERSION`` to compare with, or empty.
+        champion: ``models:/NAME/VERSION`` to go on from and to compare with, or empty.
         tracking_uri: MLflow's URI.
         data_settings: JSON of the sections that validation and pairing read.
         training_settings: JSON of the sections that training reads.
@@ -48,7 +48,12 @@ def retrain(
             validated=validated.outputs["validated"], store=store, settings=data_settings, code_version=code_version
         )
         trained = train_reward_model(
-            preferences=built.outputs["preferences"], settings=training_settings, code_version=code_version
+            preferences=built.outputs["preferences"],
+            store=store,
+            settings=training_settings,
+            champion=champion,
+            tracking_uri=tracking_uri,
+            code_version=code_version,
         )
         evaluated = evaluate_reward_model(
             reward_model=trained.outputs["reward_model"],

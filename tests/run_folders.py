@@ -9,6 +9,7 @@ from rewardloop.evidence import (
     AgreementLine,
     BatchLine,
     BatchVerdict,
+    BeforeAfter,
     Blessing,
     ChampionComparison,
     Check,
@@ -30,6 +31,7 @@ from rewardloop.evidence import (
     TrainingEvidence,
     ValidationEvidence,
     ValidationPoint,
+    WarmStartEvidence,
 )
 
 HOSTILE = "<script>alert('x')</script><img src=http://evil.example/x.png onerror=alert(1)> A fine $film$ & more."
@@ -152,13 +154,29 @@ def preferences() -> PreferenceEvidence:
     )
 
 
-def training() -> TrainingEvidence:
+def warm_start(*, used: bool = True) -> WarmStartEvidence:
+    reason = "" if used else "going on from models:/film-reviews-reward/3 brought the accuracy on held-out pairs down"
+    return WarmStartEvidence(
+        champion="models:/film-reviews-reward/3",
+        used=used,
+        reason=reason,
+        new_groups=61,
+        replayed_groups=61,
+        validation=BeforeAfter(pairs=2104, before=0.848, after=0.857 if used else 0.821),
+        old_validation=BeforeAfter(pairs=1903, before=0.851, after=0.853 if used else 0.818),
+        old_test=BeforeAfter(pairs=48_211, before=0.859, after=0.86 if used else 0.83),
+        seconds=31.2,
+    )
+
+
+def training(warm_start: WarmStartEvidence | None = None) -> TrainingEvidence:
     noise = np.random.default_rng(7).normal(size=(2, 180))
     curve = [
         CurvePoint(
             step=step + 1,
             loss=float(0.45 + 0.28 * math.exp(-step / 30) + 0.04 * noise[0, step]),
             accuracy=float(min(1, 0.86 - 0.36 * math.exp(-step / 30) + 0.05 * noise[1, step])),
+            margin=float(1.9 - 1.8 * math.exp(-step / 30)),
             learning_rate=2e-4,
         )
         for step in range(180)
@@ -179,13 +197,26 @@ def training() -> TrainingEvidence:
         seconds=197.3,
         tokens=140_233,
         tokens_per_second=710.8,
+        padding_share=0.0,
         truncated_prompts=0,
         dropped_responses=2,
         precision="bfloat16",
         device="cpu",
+        processes=1,
+        reading="packed",
+        reading_reason="",
+        frozen_layers_kept=24,
+        utilization=0.31,
+        peak_flops=4.1e11,
+        peak_flops_source="best matrix product in bfloat16, measured",
+        peak_memory_bytes=2_310_000_000,
         seed=0,
         curve=curve,
-        validation=[ValidationPoint(step=step, loss=loss, accuracy=accuracy) for step, loss, accuracy in held],
+        validation=[
+            ValidationPoint(step=step, loss=loss, accuracy=accuracy, margin=2 * accuracy - 1)
+            for step, loss, accuracy in held
+        ],
+        warm_start=warm_start,
     )
 
 
@@ -398,7 +429,7 @@ def blessed_run(folder: Path) -> Path:
         "corpus": corpus(),
         "validation": validation(),
         "preferences": preferences(),
-        "training": training(),
+        "training": training(warm_start()),
         "evaluation": evaluation(),
         "blessing": blessing(),
         "registration": registration(),
@@ -412,7 +443,7 @@ def refused_run(folder: Path) -> Path:
         "corpus": corpus(),
         "validation": validation(),
         "preferences": preferences(),
-        "training": training(),
+        "training": training(warm_start(used=False)),
         "evaluation": evaluation(accuracy=0.541, certified=False),
         "blessing": blessing(blessed=False),
     }

@@ -101,6 +101,34 @@ class ModelSettings(_Section):
     there is a prompt."""
 
 
+EXECUTION = {
+    "tokens_per_batch",
+    "gradient_checkpointing",
+    "compile",
+    "frozen_cache_gb",
+    "processes",
+    "sharding",
+    "checkpoints",
+}
+"""Training settings that say how the work is done, not what comes out: a checkpoint may go on with others."""
+
+
+class WarmStartSettings(_Section):
+    """How a retrain goes on from the champion instead of from the base."""
+
+    enabled: bool = True
+    replay_share: Annotated[float, Field(ge=0)] = 1.0
+    """Groups of earlier batches that are trained on again, per group of the new ones."""
+    replay_half_life_days: Annotated[float, Field(gt=0)] | None = None
+    """An earlier group this much older is half as likely to be replayed; None: age does not matter."""
+    learning_rate_scale: Annotated[float, Field(gt=0)] = 0.5
+    """The champion knows most of it already: smaller steps disturb it less."""
+    tolerance: Annotated[float, Field(ge=0)] = 0.01
+    """By how much the validation accuracy may fall below the champion's; else the base is trained on everything."""
+    check_items: Positive = 512
+    """Held-out answers that are scored before and after (a seeded sample)."""
+
+
 class TrainingSettings(_Section):
     """How the reward model is trained."""
 
@@ -121,8 +149,25 @@ class TrainingSettings(_Section):
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
     centering: Annotated[float, Field(ge=0)] = 0.01
     """Weight of (mean score of a group)^2; TRL's ``center_rewards_coefficient`` is a quarter of it at K = 2."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Labels are moved so far towards one half."""
+    margin: Literal["none", "preference", "rating"] = "none"
+    """By how much the better answer must score more: by labelers' agreement, or by the difference of the ratings."""
+    margin_scale: Annotated[float, Field(gt=0)] = 1.0
+    weight_by_votes: bool = False
+    """Pairs that more labelers compared count more."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    tokens_per_batch: Positive | None = None
+    """Tokens that go through the model at once; None: chosen for the device. It changes memory and speed only."""
     gradient_checkpointing: bool = False
+    compile: bool = False
+    """Compile the layers with torch.compile."""
+    frozen_cache_gb: Annotated[float, Field(ge=0)] = 2.0
+    """Memory for what frozen lower layers give, so that they are computed once; 0: never kept."""
+    processes: Positive | None = None
+    """None: one per GPU, else one."""
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    """With several processes: each holds all weights, or they share them (FSDP2)."""
     evaluations: Annotated[int, Field(ge=1)] = 4
     """How often the validation split is scored during the run, evenly spaced."""
     validation_groups: Positive = 64
@@ -132,6 +177,7 @@ class TrainingSettings(_Section):
     checkpoints: Positive = 4
     """How many checkpoints are written over the run."""
     seed: int = 0
+    warm_start: WarmStartSettings = WarmStartSettings()
 
 
 class EvaluationSettings(_Section):
@@ -142,7 +188,8 @@ class EvaluationSettings(_Section):
     max_pairs: Positive = 500_000
     bootstrap_samples: Annotated[int, Field(ge=100)] = 1000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    batch_size: Positive = 32
+    tokens_per_batch: Positive = 2048
+    """Tokens that are scored at once."""
     seed: int = 0
 
 

@@ -142,6 +142,8 @@ class CurvePoint(Evidence):
     step: int
     loss: float
     accuracy: float
+    margin: float
+    """Mean of better minus worse score over the decided pairs."""
     learning_rate: float
 
 
@@ -151,6 +153,33 @@ class ValidationPoint(Evidence):
     step: int
     loss: float
     accuracy: float
+    margin: float
+
+
+class BeforeAfter(Evidence):
+    """Accuracy of the champion and of what it became, on the same pairs."""
+
+    pairs: int
+    before: float
+    after: float
+
+
+class WarmStartEvidence(Evidence):
+    """What a retrain made of the champion."""
+
+    champion: str
+    used: bool
+    reason: str
+    """Why the base was trained on everything instead; empty when the warm start was kept."""
+    new_groups: int = 0
+    replayed_groups: int = 0
+    validation: BeforeAfter | None = None
+    old_validation: BeforeAfter | None = None
+    """On answers that the champion's corpus had too: is anything forgotten?"""
+    old_test: BeforeAfter | None = None
+    """The same on the test split; decides nothing."""
+    seconds: float = 0.0
+    """Of the warm-started training, also when it was not kept."""
 
 
 class TrainingEvidence(Evidence):
@@ -169,14 +198,30 @@ class TrainingEvidence(Evidence):
     resumed_from_step: int | None
     seconds: float
     tokens: int
+    """Without padding; a shared prompt counts once."""
     tokens_per_second: float
+    padding_share: float
     truncated_prompts: int
     dropped_responses: int
     precision: str
     device: str
+    processes: int
+    reading: str
+    """How groups are put to the model: packed, masked or padded."""
+    reading_reason: str
+    """Why a base is trained padded; empty otherwise."""
+    frozen_layers_kept: int
+    """Layers whose results were computed once and kept."""
+    utilization: float
+    """Useful floating-point operations per second over the hardware's peak."""
+    peak_flops: float
+    peak_flops_source: str
+    peak_memory_bytes: int
     seed: int
     curve: list[CurvePoint]
     validation: list[ValidationPoint]
+    warm_start: WarmStartEvidence | None = None
+    """None: there was no champion, or warm starts are switched off."""
 
 
 # evaluate_reward_model -----------------------------------------------------------------------------------------------

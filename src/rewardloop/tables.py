@@ -65,6 +65,8 @@ ITEMS = _schema(
         "acceptable": pl.Boolean,  # null where nothing says so
         "labels": pl.Int32,
         "random": pl.Boolean,  # sampled at random: may enter calibration, test and golden
+        "batches": pl.List(pl.String),  # digests of the batches that its group came with, sorted
+        "labeled_at": pl.String,  # ISO 8601, the latest; null where nothing says so
     }
 )
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from rewardloop.config import ModelSettings, load_settings
@@ -26,7 +27,7 @@ def scorer(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> RewardSc
     report = ingest([write_ratings(folder / "batch.csv", texts=700, seed=11)], store, settings, key=b"k" * 32)
     assert report.digest is not None
     built = build(
-        store.read_batch(report.digest),
+        store.read_batch(report.digest).with_columns(batch=pl.lit(report.digest)),
         preferences=settings.preferences,
         splits=settings.splits,
         evaluation=settings.evaluation,
@@ -40,9 +41,8 @@ def scorer(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> RewardSc
         ).groups
         for split in ("train", "validation")
     )
-    RewardTrainer(model, 0, settings.training, train=train, validation=validation).run(
-        CheckpointFolder(folder / "work"), each_step=lambda step, loss: None
-    )
+    trainer = RewardTrainer(model, 0, settings.training, train=train, validation=validation, max_length=128)
+    trainer.run(CheckpointFolder(folder / "work"))
     return RewardScorer(
         model,
         tokenizer,

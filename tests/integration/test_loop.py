@@ -121,6 +121,14 @@ def test_second_batch_is_compared_with_the_champion(loop: Workplace) -> None:
     assert isinstance(comparison, dict)
     assert comparison["version"] == "1"
     assert "champion" in done.stdout
+    # Training went on from the champion, or says why not; only what is new and a replay was trained on.
+    warm = loop.evidence("training")["warm_start"]
+    assert isinstance(warm, dict)
+    assert warm["champion"] == "models:/smoke-reward/1"
+    assert warm["new_groups"] > 0
+    assert warm["replayed_groups"] == warm["new_groups"]
+    assert warm["old_test"]["pairs"] > 100
+    assert ("Trained on from the champion" if warm["used"] else "Trained from the base") in done.stdout
     blessed = loop.evidence("blessing")["blessed"]
     champion = loop.client.get_model_version_by_alias("smoke-reward", "champion").version
     assert str(champion) == ("2" if blessed else "1")

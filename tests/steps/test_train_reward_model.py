@@ -25,7 +25,10 @@ import sys
 from pathlib import Path
 from rewardloop.steps.train_reward_model import train_reward_model
 preferences, settings, out = sys.argv[1:]
-train_reward_model(preferences=Path(preferences), settings=settings, code_version="1", reward_model=Path(out))
+train_reward_model(
+    preferences=Path(preferences), store="", settings=settings, champion="", tracking_uri="", code_version="1",
+    reward_model=Path(out),
+)
 """
 
 
@@ -53,7 +56,15 @@ def smoke(*overrides: str) -> Settings:
 
 def train(preferences: Path, out: Path, *overrides: str) -> TrainingEvidence:
     settings = smoke(*overrides).section("model", "training")
-    train_reward_model(preferences=preferences, settings=settings, code_version="1", reward_model=out)
+    train_reward_model(
+        preferences=preferences,
+        store="",
+        settings=settings,
+        champion="",
+        tracking_uri="",
+        code_version="1",
+        reward_model=out,
+    )
     return TrainingEvidence.model_validate_json((out / "evidence" / "training.json").read_bytes())
 
 

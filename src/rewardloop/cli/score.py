@@ -1,12 +1,17 @@
 """``rewardloop score``: ask the champion, one text or a whole file of an LLM's answers."""
 
+import heapq
 import json
 import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from tqdm import tqdm
 
+from rewardloop.cli.answers import check_rows, read_rows
 from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, read_settings
 from rewardloop.errors import BadInputError
 
@@ -23,6 +28,9 @@ def score(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write every score of --file here, as JSONL.")] = None,
     version: Annotated[str, typer.Option(help="Version or alias of the reward model.")] = "champion",
+    precision: Annotated[
+        Literal["auto", "float32"], typer.Option(help="auto: bfloat16 where it is faster and changes no decision.")
+    ] = "auto",
 ) -> None:
     """Score answers with the organization's own reward model and its threshold.
 
@@ -32,40 +40,27 @@ def score(
         raise BadInputError("score: give either --text (once or more) or --file")
     # Loading a model is no news here.
     os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
-    from rewardloop.modeling.scoring import as_messages
-
     if output is not None and not output.parent.is_dir():
         raise BadInputError(f"--output {output}: there is no folder {output.parent}; make it first")
-    rows = _read(file) if file else [{"prompt": prompt, "response": item} for item in text or []]
-    try:
-        prompts = [as_messages(row["prompt"]) for row in rows]
-    except ValueError as error:
-        raise BadInputError(f"{file or '--prompt'}: {error}") from error
-    scorer, name = _load(config, overrides, version)
-    scores = scorer.score(prompts, [row["response"] for row in rows])
-    allowed = scorer.allowed(scores) if scorer.threshold is not None else [None] * len(scores)
-    results = [
-        {
-            **row,
-            "score": round(float(value), 4),
-            "allowed": None if ok is None else bool(ok),
-            "threshold": scorer.threshold,
-            "model": name,
-        }
-        for row, value, ok in zip(rows, scores, allowed, strict=True)
-    ]
+    if file is not None:
+        check_rows(file)
+    scorer, name = _load(config, overrides, version, rounding=precision == "auto")
     if file is None:
-        for result in results:
+        for result in _results(scorer, name, ({"prompt": prompt, "response": item} for item in text or [])):
             verdict = {True: "accept", False: "block ", None: ""}[result["allowed"]]
             typer.echo(f"{_shown(result['score'])}  {verdict}  {result['response'][:100]}")
         typer.echo(f"{_named(scorer.threshold)}, {name}")
         return
-    if output:
-        output.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in results), encoding="utf-8")
-    _summarize(results, file, name, scorer.threshold)
+    summary = _Summary()
+    with _writer(output) as write, tqdm(desc="scoring", unit="answer", disable=None, leave=False) as bar:
+        for result in _results(scorer, name, read_rows(file)):
+            summary.add(result)
+            write(result)
+            bar.update()
+    summary.show(file, name, scorer.threshold)
 
 
-def _load(config: Path, overrides: list[str] | None, version: str) -> tuple[Any, str]:
+def _load(config: Path, overrides: list[str] | None, version: str, *, rounding: bool) -> tuple[Any, str]:
     from rewardloop.storage import Storage
     from rewardloop.tracking.connection import connect
     from rewardloop.tracking.registry import load_scorer, resolve
@@ -77,48 +72,81 @@ def _load(config: Path, overrides: list[str] | None, version: str) -> tuple[Any,
         settings.tracking.timeout_seconds,
     )
     model = resolve(settings.model_name, version, uri, Storage.open(settings.store.url))
-    return load_scorer(model, uri), model.removeprefix("models:/")
+    return load_scorer(model, uri, rounding=rounding), model.removeprefix("models:/")
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
-    """Rows with ``prompt`` (text, messages or nothing) and ``response``."""
-    import polars as pl
+def _results(scorer: Any, name: str, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows with their score and verdict, in their order; only some thousand are in memory."""
+    from rewardloop.modeling.scoring import as_messages
 
+    def prepared() -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(rows, start=1):
+            try:
+                yield {"row": row, "prompt": as_messages(row["prompt"]), "response": row["response"]}
+            except ValueError as error:
+                raise BadInputError(f"row {number}: {error}") from error
+
+    for prepared_row, score in scorer.stream(prepared()):
+        known = score == score
+        yield {
+            **prepared_row["row"],
+            "score": round(score, 4) if known else None,
+            "allowed": None if scorer.threshold is None else bool(known and score >= scorer.threshold),
+            "threshold": scorer.threshold,
+            "model": name,
+        }
+
+
+@contextmanager
+def _writer(output: Path | None) -> Iterator[Callable[[dict[str, Any]], object]]:
+    """Takes results one by one; the file appears when all are in it."""
+    if output is None:
+        yield lambda result: None
+        return
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        table = pl.read_csv(file, infer_schema=False) if file.suffix == ".csv" else pl.read_ndjson(file)
-    except OSError as error:
-        raise BadInputError(f"{file}: cannot be read: {error}") from error
-    except pl.exceptions.PolarsError as error:
-        raise BadInputError(f"{file}: is neither JSONL nor CSV (named *.csv): {error}") from error
-    if "response" not in table.columns:
-        raise BadInputError(f"{file}: no column response; found {table.columns}")
-    if "prompt" not in table.columns:
-        table = table.with_columns(prompt=pl.lit(""))
-    empty = table.with_row_index("line").filter(pl.col("response").is_null())
-    if len(empty):
-        raise BadInputError(f"{file}: row {empty['line'][0] + 1}: the response is empty; expected a text")
-    if not len(table):
-        raise BadInputError(f"{file}: no rows; expected one answer per row")
-    return table.select(pl.col("prompt"), pl.col("response").cast(pl.String)).to_dicts()
+        with temporary.open("w", encoding="utf-8") as stream:
+            yield lambda result: stream.write(json.dumps(result, ensure_ascii=False) + "\n")
+        temporary.replace(output)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _Summary:
+    """What is said of a file, whatever its length."""
+
+    def __init__(self) -> None:
+        self.rows = self.accepted = self.scored = 0
+        self.total = 0.0
+        self.worst: list[tuple[float, int, str]] = []
+
+    def add(self, result: dict[str, Any]) -> None:
+        """Count one more result."""
+        self.rows += 1
+        self.accepted += bool(result["allowed"])
+        if result["score"] is None:
+            return
+        self.scored += 1
+        self.total += result["score"]
+        # The largest of the negated scores are the worst; of equal ones the first stays.
+        entry = (-result["score"], -self.rows, result["response"][:100])
+        (heapq.heappush if len(self.worst) < _WORST else heapq.heappushpop)(self.worst, entry)
+
+    def show(self, file: Path, name: str, threshold: float | None) -> None:
+        """Print it."""
+        typer.echo(f"{file}: {self.rows:,} answers, scored by {name}")
+        typer.echo(f"  mean score       {self.total / max(self.scored, 1):+.3f}")
+        share = "-" if threshold is None else f"{self.accepted / max(self.rows, 1):.1%}"
+        typer.echo(f"  accepted         {share} ({_named(threshold)})")
+        if self.scored < self.rows:
+            typer.echo(f"  too long         {self.rows - self.scored:,} answers, blocked")
+        typer.echo("  worst answers")
+        for negated, _, response in sorted(self.worst, reverse=True):
+            typer.echo(f"    {_shown(-negated)}  {response!r}")
 
 
 def _named(threshold: float | None) -> str:
     return "no threshold was certified" if threshold is None else f"threshold {threshold:+.3f}"
-
-
-def _summarize(results: list[dict[str, Any]], file: Path, name: str, threshold: float | None) -> None:
-    known = sorted((row for row in results if row["score"] is not None), key=lambda row: float(row["score"]))
-    accepted = sum(bool(row["allowed"]) for row in results)
-    typer.echo(f"{file}: {len(results):,} answers, scored by {name}")
-    mean = sum(float(row["score"]) for row in known) / max(len(known), 1)
-    typer.echo(f"  mean score       {mean:+.3f}")
-    share = "-" if threshold is None else f"{accepted / len(results):.1%}"
-    typer.echo(f"  accepted         {share} ({_named(threshold)})")
-    if len(known) < len(results):
-        typer.echo(f"  too long         {len(results) - len(known):,} answers, blocked")
-    typer.echo("  worst answers")
-    for row in known[:_WORST]:
-        typer.echo(f"    {_shown(row['score'])}  {row['response'][:100]!r}")
 
 
 def _shown(score: float | None) -> str:

@@ -5,6 +5,7 @@ In: a base directory or hub id and the training settings. Out: a sequence-classi
 """
 
 import hashlib
+import json
 import re
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from rewardloop.config import ModelSettings, TrainingSettings
 from rewardloop.errors import BadInputError
-from rewardloop.modeling.scoring import Encoding
+from rewardloop.modeling.scoring import Encoding, decoder_layers
 
 _DROPOUTS = (
     "dropout",
@@ -45,18 +46,18 @@ def build_reward_model(base: str, settings: TrainingSettings) -> tuple[Any, Any]
     torch.manual_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(base)
     config = AutoConfig.from_pretrained(base, num_labels=1)
-    _drop_nothing(config)
+    drop_nothing(config)
     model = AutoModelForSequenceClassification.from_pretrained(base, config=config, dtype=torch.float32)
     if not isinstance(getattr(model, "score", None), torch.nn.Linear):
         raise BadInputError(
             f"model.base: {base}: {type(model).__name__} has no scalar head; choose a decoder base model"
         )
-    _set_padding(model, tokenizer)
+    _set_padding(model, tokenizer, base)
     freeze_template(tokenizer)
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if settings.method == "lora":
-        return _with_lora(model, settings), tokenizer
+        return with_lora(model, settings), tokenizer
     if settings.method == "top_layers":
         _freeze_lower_layers(model, settings.top_layers, base)
     return model, tokenizer
@@ -104,16 +105,44 @@ def weights_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _set_padding(model: Any, tokenizer: Any) -> None:
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 of what decides how texts become tokens: vocabulary, rules, special tokens and chat template."""
+    rules = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else json.dumps(tokenizer.get_vocab())
+    # Padding and truncation set for one call are part of the rules' text, but not of what a text becomes.
+    content = json.loads(rules)
+    if isinstance(content, dict):
+        content.pop("padding", None)
+        content.pop("truncation", None)
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    text = json.dumps([content, special, tokenizer.chat_template], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _set_padding(model: Any, tokenizer: Any, base: str) -> None:
     # A padding token equal to EOS makes other libraries' pooling skip the real last token; prefer any other special.
-    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
-        others = [token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token]
-        tokenizer.pad_token = "<|endoftext|>" if "<|endoftext|>" in others else (others or [tokenizer.eos_token])[0]
+    rows = model.get_input_embeddings().weight.shape[0]
+    known = {
+        token: tokenizer.convert_tokens_to_ids(token)
+        for token in [tokenizer.pad_token, *tokenizer.all_special_tokens]
+        if token is not None
+    }
+    inside = [token for token, number in known.items() if number is not None and number < rows]
+    if tokenizer.pad_token not in inside or tokenizer.pad_token == tokenizer.eos_token:
+        others = [token for token in inside if token != tokenizer.eos_token]
+        chosen = "<|endoftext|>" if "<|endoftext|>" in others else next(iter([*others, *inside]), None)
+        if chosen is None:
+            named = f"token {tokenizer.pad_token!r} has number {known.get(tokenizer.pad_token)}"
+            raise BadInputError(
+                f"model.base: {base}: the padding {named if tokenizer.pad_token else 'token is missing'}, and no "
+                f"special token is among the {rows:,} with an embedding; add one to the tokenizer and save it"
+            )
+        tokenizer.pad_token = chosen
     tokenizer.padding_side = "right"
     model.config.pad_token_id = tokenizer.pad_token_id
 
 
-def _drop_nothing(config: Any) -> None:
+def drop_nothing(config: Any) -> None:
+    """Set every dropout of ``config`` to 0."""
     # Dropout in a reward model only adds noise to the comparison of two answers (Stiennon 2020 trains without). Some
     # bases call it as a function, so the configuration is the place to turn it off.
     for name in _DROPOUTS:
@@ -121,13 +150,8 @@ def _drop_nothing(config: Any) -> None:
             setattr(config, name, 0.0)
 
 
-def _layers(model: Any) -> torch.nn.ModuleList:
-    lists = [module for module in model.base_model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return max(lists, key=len)
-
-
 def _freeze_lower_layers(model: Any, top_layers: int, base: str) -> None:
-    layers = _layers(model)
+    layers = decoder_layers(model)
     if top_layers > len(layers):
         raise BadInputError(f"training.top_layers: found {top_layers}; {base} has {len(layers)} layers")
     for parameter in model.base_model.parameters():
@@ -145,7 +169,8 @@ def _freeze_lower_layers(model: Any, top_layers: int, base: str) -> None:
         parameter.requires_grad = id(parameter) in trained or (id(parameter) not in inside | embeddings)
 
 
-def _with_lora(model: Any, settings: TrainingSettings) -> Any:
+def with_lora(model: Any, settings: TrainingSettings) -> Any:
+    """Adapters on all linear layers; they and the head train."""
     from peft import LoraConfig, TaskType, get_peft_model
 
     config = LoraConfig(

@@ -1,6 +1,6 @@
 """Feedback groups as two long tables: answers, and the values that labels give them.
 
-In: a ``FEEDBACK`` table, perhaps with the same group in several batches. Out: one row per distinct answer of a group
+In: a corpus snapshot, perhaps with the same group in several batches. Out: one row per distinct answer of a group
 (groups of equal content are one group, their labels add up), and one row per label and answer.
 """
 
@@ -10,7 +10,7 @@ import polars as pl
 
 
 class Answers(NamedTuple):
-    """``groups``: group, content, document, segment, prompt, random, size, rows (feedback rows it was made of).
+    """``groups``: group, content, document, segment, prompt, random, batches, labeled_at, size, rows (feedback rows).
 
     ``answers``: answer, group, response, response_id, model.
     ``values``: answer, group, who (one person's labels share it), sheet, kind, criterion, value (higher is better).
@@ -24,7 +24,7 @@ class Answers(NamedTuple):
 
 
 def unfold(feedback: pl.DataFrame) -> Answers:
-    """Take ``FEEDBACK`` rows apart; the result does not depend on the order of the rows."""
+    """Take the rows of a corpus snapshot apart; the result does not depend on their order."""
     rows = feedback.sort("content", "record").with_row_index("row")
     groups = (
         rows.group_by("content")
@@ -33,6 +33,8 @@ def unfold(feedback: pl.DataFrame) -> Answers:
             pl.col("segment").min(),
             pl.col("prompt").first(),
             (pl.col("sampling") == "random").any().alias("random"),
+            pl.col("batch").unique().sort().alias("batches"),
+            pl.col("labeled_at").max(),
             pl.len().alias("rows"),
         )
         .sort("content")

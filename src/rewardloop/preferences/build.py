@@ -43,7 +43,7 @@ def build(
     """Build items and pairs.
 
     Args:
-        feedback: ``FEEDBACK`` rows.
+        feedback: a corpus snapshot: ``FEEDBACK`` rows with their ``batch``.
         preferences: criterion, size of groups, least votes, cut of acceptable ratings.
         splits: shares of documents.
         evaluation: most held-out pairs and the seed.
@@ -108,7 +108,10 @@ def _group(
         kept.select("content", "split").unique(), on="content", maintain_order="left"
     ).with_columns((single & ~prompted & pl.col("group").is_in(judged.implode())).alias("text"))
     texts = groups.filter(pl.col("text") & pl.col("split").is_in(grouping.GROUPED))
-    dealt = grouping.group_texts(texts.select("content", "document", "split", "segment"), preferences.group_size)
+    dealt = grouping.group_texts(
+        texts.select("content", "document", "split", "segment", pl.col("batches").list.join("|").alias("batch")),
+        preferences.group_size,
+    )
     return (
         groups.join(dealt, on="content", how="left", maintain_order="left")
         .with_columns(

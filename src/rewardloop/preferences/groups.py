@@ -17,24 +17,43 @@ def group_texts(texts: pl.DataFrame, group_size: int) -> pl.DataFrame:
     """Number the groups of single texts.
 
     Texts of one document are dealt to different groups, one after the other; a group holds two of them only when the
-    document has more texts than there are groups. The order follows hashes, not the rows' order.
+    document has more texts than there are groups. The order follows hashes, not the rows' order. Texts are grouped
+    inside their batch, so that the groups of earlier batches stay when more feedback comes; what is left of batches
+    with fewer than ``group_size`` texts is grouped together.
 
     Args:
-        texts: content, document, split, segment of the single texts.
+        texts: content, document, split, segment, batch of the single texts.
         group_size: K.
 
     Returns:
         content and ``bunch`` (over all splits and segments), as equal in size as can be; null for a text that is alone.
     """
-    place = ["split", "segment"]
+    place = ["split", "segment", "deal"]
     bunches = (pl.len().over(place) / group_size).ceil().cast(pl.UInt32)
     return (
-        texts.sort(*place, "document", "content", nulls_last=True)
+        _deals(texts, group_size)
+        .sort(*place, "document", "content", nulls_last=True)
         .with_columns((pl.int_range(pl.len()).over(place) % bunches).alias("part"))
         .with_columns(pl.struct(*place, "part").rank("dense").alias("bunch"))
         .with_columns(pl.when(pl.len().over("bunch") > 1).then("bunch").alias("bunch"))
         .select("content", "bunch")
     )
+
+
+def _deals(texts: pl.DataFrame, group_size: int) -> pl.DataFrame:
+    """``deal``: the batch that a text is grouped in, or "" for the rest of small batches.
+
+    A rest that is too small itself joins the largest batch.
+    """
+    place = ["split", "segment"]
+    sized = texts.with_columns(pl.len().over([*place, "batch"]).alias("size"))
+    dealt = sized.with_columns(
+        pl.when(pl.col("size") >= group_size).then("batch").otherwise(pl.lit("")).alias("deal"),
+        pl.col("batch").sort_by("size", "batch", descending=True).first().over(place).alias("largest"),
+        pl.col("size").max().over(place).alias("most"),
+    )
+    lost = (pl.col("deal") == "") & (pl.len().over([*place, "deal"]) < group_size) & (pl.col("most") >= group_size)
+    return dealt.with_columns(pl.when(lost).then("largest").otherwise("deal").alias("deal"))
 
 
 def pairs_inside(answers: pl.DataFrame, key: str) -> pl.DataFrame:

@@ -2,7 +2,14 @@
 
 from textwrap import shorten
 
-from rewardloop.evidence import ChampionComparison, Estimate, EvaluationEvidence, StepRecord, ThresholdEvidence
+from rewardloop.evidence import (
+    ChampionComparison,
+    Estimate,
+    EvaluationEvidence,
+    StepRecord,
+    ThresholdEvidence,
+    WarmStartEvidence,
+)
 from rewardloop.reporting.outcome import outcome_of
 from rewardloop.reporting.run_evidence import RunEvidence
 from rewardloop.reporting.wording import count, duration, fraction, interval, percent, signed, whole_percent
@@ -25,6 +32,8 @@ def terminal_summary(evidence: RunEvidence) -> str:
         more = len(outcome.reasons) - _REASONS
         if more > 0:
             lines.append(f"  - and {more} more in the report")
+    if evidence.training and evidence.training.warm_start:
+        lines.append(_start(evidence.training.warm_start))
     if evidence.evaluation:
         lines += _accuracy(evidence.evaluation)
         lines += _threshold(evidence.evaluation.threshold)
@@ -33,6 +42,14 @@ def terminal_summary(evidence: RunEvidence) -> str:
     lines += _time(evidence)
     lines.append(f"Report: {evidence.report}")
     return "\n".join(lines)
+
+
+def _start(warm: WarmStartEvidence) -> str:
+    name = warm.champion.removeprefix("models:/")
+    if warm.used:
+        groups = f"{count(warm.new_groups)} new groups, {count(warm.replayed_groups)} replayed"
+        return _line("Trained on from the champion", "", f"{name}: {groups}")
+    return _line("Trained from the base", "", shorten(warm.reason, _WIDTH - _NAME - 9, placeholder=" …"))
 
 
 def _line(name: str, value: str, note: str) -> str:

@@ -58,18 +58,20 @@ def evaluate_reward_model(
         pairs = pl.read_parquet(preferences / "pairs.parquet")
         about = PreferenceEvidence.model_validate_json((preferences / "evidence" / "preferences.json").read_bytes())
         anchors = FeedbackStore.open(store).anchors()
-        raw = _score(scorer, items, _HELD_OUT, wanted.batch_size, "scoring held-out items")
+        raw = _score(scorer, items, _HELD_OUT, wanted.tokens_per_batch, "scoring held-out items")
         champion_scores, reference = None, None
         if champion:
             model = load_scorer(champion, tracking_uri)
             reference = np.asarray(model.scoring["reference_anchors"], dtype=float)
-            public = model.public(_score(model, items, ("test", "golden"), wanted.batch_size, "scoring as champion"))
+            public = model.public(
+                _score(model, items, ("test", "golden"), wanted.tokens_per_batch, "scoring as champion")
+            )
             champion_scores = ChampionScores(champion.rpartition("/")[2], public, model.threshold)
         result = evaluate(
             items,
             pairs,
             raw=raw,
-            anchors_raw=_score_anchors(scorer, anchors, items, raw, wanted.batch_size),
+            anchors_raw=_score_anchors(scorer, anchors, items, raw, wanted.tokens_per_batch),
             reference_anchors=reference,
             champion=champion_scores,
             evaluation=wanted,
@@ -87,12 +89,12 @@ def evaluate_reward_model(
         )
 
 
-def _score(scorer: RewardScorer, items: pl.DataFrame, splits: tuple[str, ...], batch_size: int, what: str) -> Floats:
+def _score(scorer: RewardScorer, items: pl.DataFrame, splits: tuple[str, ...], tokens: int, what: str) -> Floats:
     """Raw scores for the items of ``splits``, NaN for all others; shape (items,)."""
     chosen = items.filter(pl.col("split").is_in(splits))
     with tqdm(total=len(chosen), desc=what, unit="answer", mininterval=1) as bar:
         scores = scorer.raw_scores(
-            chosen["prompt"].to_list(), chosen["response"].to_list(), batch_size=batch_size, progress=bar.update
+            chosen["prompt"].to_list(), chosen["response"].to_list(), tokens_per_batch=tokens, progress=bar.update
         )
     everything = np.full(len(items), np.nan)
     everything[chosen["item"].to_numpy()] = scores
@@ -100,7 +102,7 @@ def _score(scorer: RewardScorer, items: pl.DataFrame, splits: tuple[str, ...], b
 
 
 def _score_anchors(
-    scorer: RewardScorer, anchors: pl.DataFrame, items: pl.DataFrame, raw: Floats, batch_size: int
+    scorer: RewardScorer, anchors: pl.DataFrame, items: pl.DataFrame, raw: Floats, tokens: int
 ) -> Floats:
     """Raw scores of the anchors; those among the golden items, usually all, have theirs already."""
     text = pl.struct("prompt", "response").struct.json_encode().alias("text")
@@ -109,7 +111,7 @@ def _score_anchors(
     missing = wanted.filter(pl.col("raw").is_null())
     scores = wanted["raw"].to_numpy(writable=True)
     scores[wanted["raw"].is_null().to_numpy()] = scorer.raw_scores(
-        missing["prompt"].to_list(), missing["response"].to_list(), batch_size=batch_size
+        missing["prompt"].to_list(), missing["response"].to_list(), tokens_per_batch=tokens
     )
     return scores
 

@@ -143,7 +143,10 @@ def _assemble(directory: Path, reward_model: Path, evaluation: Path) -> str:
     shutil.copytree(reward_model / "model", directory / "model")
     for name in ("scoring.json", "parity.json"):
         shutil.copyfile(evaluation / name, directory / name)
-    (directory / "scoring.py").write_bytes((files("rewardloop.modeling") / "scoring.py").read_bytes())
+    (directory / "scoring").mkdir()
+    for source in files("rewardloop.modeling.scoring").iterdir():
+        if source.name.endswith(".py"):
+            (directory / "scoring" / source.name).write_bytes(source.read_bytes())
     return write_manifest(directory)
 
 

@@ -1,38 +1,52 @@
-"""Train a reward model on the preferences of the training split.
+"""Train a reward model on the preferences of the training split, from the base or on from the champion.
 
-In: items and pairs. Out: ``model/`` (float32 safetensors and tokenizer), ``scoring.json`` (how texts become scores; its
-scale and threshold are completed by the evaluation) and ``parity.json`` (texts with the scores they must always get).
+In: items and pairs, and the champion's version if there is one. Out: ``model/`` (float32 safetensors and tokenizer),
+``scoring.json`` (how texts become scores; its scale and threshold are completed by the evaluation) and ``parity.json``
+(texts with the scores they must always get).
 """
 
-import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from filelock import FileLock
-from tqdm import tqdm
 
-from rewardloop.config import ModelSettings, TrainingSettings
+from rewardloop.config import EXECUTION, ModelSettings, TrainingSettings
+from rewardloop.errors import BadInputError
 from rewardloop.evidence import TrainingEvidence
+from rewardloop.feedback.store import FeedbackStore
 from rewardloop.modeling.base import prepare_base
-from rewardloop.modeling.reward_model import build_reward_model, encoding_for, save_reward_model, scoring_module
-from rewardloop.modeling.scoring import Encoder, Encoding, RewardScorer
+from rewardloop.modeling.scoring import RewardScorer
 from rewardloop.steps.step_run import step_run
+from rewardloop.tracking.registry import open_version
 from rewardloop.training.checkpoint import CheckpointFolder
-from rewardloop.training.collation import encode_groups
-from rewardloop.training.reward import RewardTrainer
+from rewardloop.training.fit import FitJob, digest_of, fit
+from rewardloop.training.warm_start import Champion, fit_from_champion
 
 _FIXTURE_TEXTS = 16
 
 
-def train_reward_model(*, preferences: Path, settings: str, code_version: str, reward_model: Path) -> None:
+def train_reward_model(
+    *,
+    preferences: Path,
+    store: str,
+    settings: str,
+    champion: str,
+    tracking_uri: str,
+    code_version: str,
+    reward_model: Path,
+) -> None:
     """Train and save one candidate; a killed call continues from its last checkpoint.
 
     Args:
         preferences: output of ``build_preferences``.
+        store: URL of the feedback store, to tell which batches the champion knows.
         settings: JSON with the sections ``model`` and ``training``.
+        champion: ``models:/NAME/VERSION`` to go on from, or empty.
+        tracking_uri: MLflow's URI, for the champion's files.
         code_version: fingerprint of the code; with the data and the settings it names the checkpoint.
         reward_model: output folder.
     """
@@ -41,99 +55,68 @@ def train_reward_model(*, preferences: Path, settings: str, code_version: str, r
     training = TrainingSettings.model_validate(sections["training"])
     home = Path(os.environ.get("REWARDLOOP_HOME", ".rewardloop"))
     with step_run("train_reward_model", inputs=[preferences], output=reward_model) as run:
-        items = pl.read_parquet(preferences / "items.parquet")
-        pairs = pl.read_parquet(preferences / "pairs.parquet")
-        model, tokenizer = build_reward_model(prepare_base(model_settings.base, home / "base-models"), training)
-        has_prompts = bool(items["prompt"].list.len().max())
-        encoding = encoding_for(tokenizer, model_settings, has_prompts=has_prompts)
-        encoder = Encoder(tokenizer, encoding)
-        train, validation = (
-            encode_groups(items.filter(split=split), pairs.filter(split=split), encoder)
-            for split in ("train", "validation")
+        lasting = {name: value for name, value in sections["training"].items() if name not in EXECUTION}
+        digest = digest_of(preferences, sections["model"], lasting, champion, code_version)
+        work = home / "work" / "train_reward_model" / digest
+        work.parent.mkdir(parents=True, exist_ok=True)
+        job = FitJob(
+            preferences=str(preferences),
+            start=prepare_base(model_settings.base, home / "base-models"),
+            settings=settings,
+            checkpoints=str(work / "training"),
+            output=str(reward_model),
         )
-        trainer = RewardTrainer(
-            model, tokenizer.pad_token_id or 0, training, train=train.groups, validation=validation.groups
-        )
-        (home / "work" / "train_reward_model").mkdir(parents=True, exist_ok=True)
-        work = home / "work" / "train_reward_model" / _digest(preferences, sections, code_version)
-        checkpoints = CheckpointFolder(work)
         # Two runs of the same corpus and settings would write the same checkpoint.
-        lock = FileLock(work.with_suffix(".lock"))
-        with lock, tqdm(total=trainer.steps, desc="training", unit="step", mininterval=1) as bar:
+        with FileLock(work.with_suffix(".lock")):
+            if champion and training.warm_start.enabled:
+                times = {batch.digest: batch.ingested_at for batch in FeedbackStore.open(store).batches()}
+                with _files(champion, tracking_uri, store) as known:
+                    evidence = fit_from_champion(job, known, times, fallback=work / "from-base")
+            else:
+                evidence = fit(job)
+            run.write("training", evidence)
+            _write_fixture(RewardScorer.load(reward_model), preferences, reward_model / "parity.json")
+            run.produced = _in_words(evidence)
+            run.log(*_for_mlflow(evidence))
+            for name in ("training", "from-base"):
+                CheckpointFolder(work / name).clear()
 
-            def show(step: int, loss: float) -> None:
-                bar.update(step - bar.n)
-                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
 
-            result = trainer.run(checkpoints, each_step=show)
-        total = sum(value.numel() for value in model.parameters())
-        evidence = TrainingEvidence(
-            base=model_settings.base,
-            method=_method(training),
-            parameters=total,
-            trained_parameters=sum(value.numel() for value in trainer.weights.values()),
-            groups=len(trainer.train),
-            responses=sum(len(group.sequences) for group in trainer.train),
-            pairs=sum(len(group.a) for group in trainer.train),
-            tokens_per_second=result.tokens / max(result.seconds, 1e-9),
-            truncated_prompts=train.truncated_prompts + validation.truncated_prompts,
-            dropped_responses=train.dropped_responses + validation.dropped_responses,
-            seed=training.seed,
-            **vars(result),
-        )
-        # Merging LoRA changes the last bits, so the fixture is scored by the model as it is saved.
-        scored = scoring_module(model.merge_and_unload()) if hasattr(model, "merge_and_unload") else model
-        save_reward_model(scored, tokenizer, reward_model / "model")
-        scoring = _scoring(encoding)
-        (reward_model / "scoring.json").write_text(json.dumps(scoring, indent=1), encoding="utf-8")
-        _write_fixture(RewardScorer(scored.float(), tokenizer, scoring), items, reward_model / "parity.json")
-        run.write("training", evidence)
-        last = result.validation[-1] if result.validation else None
-        run.produced = (
-            f"{evidence.groups:,} groups in {result.steps:,} steps, {evidence.tokens_per_second:,.0f} tokens/s"
-            + (f", validation accuracy {last.accuracy:.3f}" if last else "")
-        )
-        run.log(*_for_mlflow(evidence))
-        checkpoints.clear()
+@contextmanager
+def _files(champion: str, tracking_uri: str, store: str) -> Iterator[Champion]:
+    with open_version(champion, tracking_uri) as (directory, tags):
+        try:
+            corpus = FeedbackStore.open(store).read_corpus(tags["corpus_digest"])
+            known = {batch.digest for batch in corpus.batches}
+        except BadInputError:
+            known = set()  # registered from another store: nothing of this one is known to it
+        yield Champion(champion, directory, known)
+
+
+def _in_words(evidence: TrainingEvidence) -> str:
+    warm, last = evidence.warm_start, evidence.validation[-1] if evidence.validation else None
+    start = f"on from {warm.champion.removeprefix('models:/')}, " if warm is not None and warm.used else ""
+    return (
+        f"{start}{evidence.groups:,} groups in {evidence.steps:,} steps, {evidence.tokens_per_second:,.0f} tokens/s"
+        + (f", validation accuracy {last.accuracy:.3f}" if last else "")
+    )
 
 
 def _for_mlflow(evidence: TrainingEvidence) -> tuple[dict[str, float], dict[str, list[tuple[int, float]]]]:
-    names = ("seconds", "tokens_per_second", "steps", "best_step", "groups", "pairs", "trained_parameters")
+    names = (
+        "seconds", "tokens_per_second", "padding_share", "utilization", "peak_memory_bytes", "steps", "best_step",
+        "groups", "pairs", "trained_parameters", "truncated_prompts", "dropped_responses",
+    )  # fmt: skip
     curves = {
         f"{kind}_{name}": [(point.step, getattr(point, name)) for point in points]
         for kind, points in (("train", evidence.curve), ("validation", evidence.validation))
-        for name in ("loss", "accuracy")
+        for name in ("loss", "accuracy", "margin")
     }
     return {name: float(getattr(evidence, name)) for name in names}, curves
 
 
-def _digest(preferences: Path, sections: dict[str, Any], code_version: str) -> str:
-    total = hashlib.sha256(json.dumps([sections, code_version], sort_keys=True).encode())
-    for name in ("items.parquet", "pairs.parquet"):
-        total.update((preferences / name).read_bytes())
-    return total.hexdigest()
-
-
-def _method(training: TrainingSettings) -> str:
-    if training.method == "top_layers":
-        return f"top {training.top_layers} layers"
-    return f"LoRA, rank {training.lora_rank}" if training.method == "lora" else "all weights"
-
-
-def _scoring(encoding: Encoding) -> dict[str, Any]:
-    return {
-        "format": 1,
-        "template": encoding.template,
-        "max_length": encoding.max_length,
-        "truncation_side": encoding.truncation_side,
-        "precision": "float32",
-        "scale": {"raw": [0.0, 1.0], "public": [0.0, 1.0]},
-        "threshold": None,
-    }
-
-
-def _write_fixture(scorer: RewardScorer, items: pl.DataFrame, path: Path) -> None:
-    chosen = items.filter(split="validation").head(_FIXTURE_TEXTS)
+def _write_fixture(scorer: RewardScorer, preferences: Path, path: Path) -> None:
+    chosen = pl.read_parquet(preferences / "items.parquet").filter(split="validation").head(_FIXTURE_TEXTS)
     prompts, responses = chosen["prompt"].to_list(), chosen["response"].to_list()
     scores = scorer.raw_scores(prompts, responses)
     known = [i for i, score in enumerate(scores) if score == score]

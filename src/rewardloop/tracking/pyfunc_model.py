@@ -1,13 +1,15 @@
 """The reward model as MLflow serves it: rows of prompt and response in, score, allowed, threshold, version out.
 
 This file is registered with every version (models from code, no pickle) and runs where rewardloop is not installed: it
-imports MLflow, pandas and the standard library only. How a text is scored is decided by the copy of ``scoring.py`` that
+imports MLflow, pandas and the standard library only. How a text is scored is decided by the copy of ``scoring/`` that
 lies beside the weights; it is loaded under a name of its own, so that two versions can be loaded side by side.
 """
 
 import importlib.util
 import sys
-from importlib.machinery import SourceFileLoader
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -29,15 +31,38 @@ class _SourceOnly(SourceFileLoader):
         return code
 
 
+class _CopyFinder(MetaPathFinder):
+    """Finds the modules of one copy, which import each other as ``.packing``, say."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Where a module of this copy is; None for any other."""
+        package, _, module = fullname.rpartition(".")
+        if package != self.name:
+            return None
+        file = str(self.folder / f"{module}.py")
+        return importlib.util.spec_from_file_location(fullname, file, loader=_SourceOnly(fullname, file))
+
+
 def load_scoring(directory: Path) -> ModuleType:
-    """Import ``directory/scoring.py`` as a module that shares nothing with any other copy."""
-    path = directory / "scoring.py"
+    """Import the package ``directory/scoring`` so that it shares nothing with any other copy."""
+    folder = directory / "scoring"
+    init = str(folder / "__init__.py")
     name = f"reward_model_scoring_{uuid4().hex}"
-    spec = importlib.util.spec_from_file_location(name, path, loader=_SourceOnly(name, str(path)))
+    spec = importlib.util.spec_from_file_location(
+        name, init, loader=_SourceOnly(name, init), submodule_search_locations=[str(folder)]
+    )
     assert spec is not None
     assert spec.loader is not None
+    # First in line: the search by folder would take bytecode.
+    sys.meta_path.insert(0, _CopyFinder(name, folder))
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # relative imports and dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 

@@ -1,9 +1,10 @@
 """Registered reward models: put one in, find one, load one; nothing is loaded that is not what was registered.
 
-In: a directory with weights, ``scoring.json``, ``parity.json``, ``scoring.py`` and their manifest. Out: a version of
+In: a directory with weights, ``scoring.json``, ``parity.json``, ``scoring/`` and their manifest. Out: a version of
 the organization's model in MLflow's registry, or a ``RewardScorer`` that scores with the version's own code.
 """
 
+import json
 import os
 import tempfile
 import warnings
@@ -74,14 +75,19 @@ def resolve(model_name: str, version_or_alias: str, tracking_uri: str, storage: 
     return f"models:/{model_name}/{found.version}"
 
 
-def load_scorer(model_uri: str, tracking_uri: str) -> RewardScorer:
+def load_scorer(model_uri: str, tracking_uri: str, *, rounding: bool = False) -> RewardScorer:
     """Load ``models:/NAME/VERSION`` with the scoring code it was registered with.
+
+    Args:
+        model_uri: the version.
+        tracking_uri: what ``connect`` returned.
+        rounding: let it score in bfloat16 where that is faster and changes no decision.
 
     Raises:
         BadInputError: the registry has no such version, or it was not registered by rewardloop.
         RewardloopError: its files are not the ones that were registered, or it scores differently than when certified.
     """
-    return _load(model_uri, tracking_uri)[0]
+    return _load(model_uri, tracking_uri, rounding=rounding)[0]
 
 
 def parity_of(model_uri: str, tracking_uri: str) -> float:
@@ -102,7 +108,7 @@ def register(
     """Register ``directory`` as a new version of ``name`` with the alias ``candidate``, and load it back.
 
     Args:
-        directory: weights, ``scoring.json``, ``parity.json``, ``scoring.py`` and ``manifest.json``.
+        directory: weights, ``scoring.json``, ``parity.json``, ``scoring/`` and ``manifest.json``.
         name: the registered model.
         tags: tags of the version, ``manifest_digest`` among them.
         tracking_uri: what ``connect`` returned.
@@ -180,9 +186,14 @@ def _log_model(client: MlflowClient, run_id: str, directory: Path) -> None:
         client.log_artifacts(run_id, str(target), FOLDER)
 
 
-def _load(model_uri: str, tracking_uri: str) -> tuple[RewardScorer, float]:
-    from rewardloop.tracking.pyfunc_model import load_scoring
+@contextmanager
+def open_version(model_uri: str, tracking_uri: str) -> Iterator[tuple[Path, Mapping[str, str]]]:
+    """The verified files of ``models:/NAME/VERSION``, and its tags.
 
+    Raises:
+        BadInputError: the registry has no such version, or it was not registered by rewardloop.
+        RewardloopError: its files are not the ones that were registered.
+    """
     client = MlflowClient(tracking_uri=tracking_uri)
     name, _, number = model_uri.removeprefix("models:/").partition("/")
     try:
@@ -194,9 +205,19 @@ def _load(model_uri: str, tracking_uri: str) -> tuple[RewardScorer, float]:
         raise BadInputError(f"{model_uri}: has no tag {MANIFEST_TAG}, so it was not registered by rewardloop")
     with _files(client, version) as directory:
         verify_manifest(directory, digest)
+        yield directory, version.tags
+
+
+def _load(model_uri: str, tracking_uri: str, *, rounding: bool = False) -> tuple[RewardScorer, float]:
+    from rewardloop.tracking.pyfunc_model import load_scoring
+
+    with open_version(model_uri, tracking_uri) as (directory, _):
         # The copy has the same interface as the class it is a copy of.
         scorer = cast(RewardScorer, load_scoring(directory).RewardScorer.load(directory))
-        return scorer, check_parity(scorer, directory / "parity.json", where=f"{model_uri} in {tracking_uri}")
+        difference = check_parity(scorer, directory / "parity.json", where=f"{model_uri} in {tracking_uri}")
+        if rounding:
+            scorer.allow_rounding(json.loads((directory / "parity.json").read_text(encoding="utf-8")))
+        return scorer, difference
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""Groups of responses with their pairs, and how a few of them become one padded batch.
+"""Groups of responses with their pairs, and how a few of them become one batch.
 
-In: the ``ITEMS`` and ``PAIRS`` tables of one split. Out: ``Group`` objects (tokens and pairs) and ``Batch`` tensors. A
-trainer that packs instead of pads replaces ``pad_groups`` and nothing else.
+In: the ``ITEMS`` and ``PAIRS`` tables of one split. Out: ``Group``s (tokens and pairs) and ``Batch``es: one packed row
+of whole groups, or, for a base that cannot be packed, one padded row per response.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,38 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from rewardloop.modeling.scoring import Encoder, pad
+from rewardloop.modeling.scoring import Block, Encoded, Encoder, PackedRow, Reading, pack, pad, share_prompts
 from rewardloop.training.loss import Pairs
 
 
 @dataclass(frozen=True)
 class Group:
-    """One training example: K token sequences and the compared pairs among them."""
+    """One training example: K responses, prompts shared where they are equal, and the compared pairs."""
 
     group: int
-    sequences: tuple[list[int], ...]
+    blocks: tuple[Block, ...]
     a: tuple[int, ...]
-    """Positions inside the group."""
+    """Positions among the group's responses, in the order of the blocks."""
     b: tuple[int, ...]
     p: tuple[float, ...]
+    """Probability that a is better."""
+    votes: tuple[float, ...] = ()
+    """Comparisons behind each p; empty: one each."""
+    gap: tuple[float, ...] = ()
+    """Rating of a minus rating of b; empty, or NaN: not rated."""
+
+    @property
+    def responses(self) -> int:
+        """K."""
+        return sum(len(block.responses) for block in self.blocks)
+
+    def size(self, reading: Reading) -> int:
+        """Tokens that go through the model for this group, padding included."""
+        if reading.kind == "padded":
+            return self.responses * max(
+                len(block.prompt) + len(response) for block in self.blocks for response in block.responses
+            )
+        return sum(block.tokens for block in self.blocks)
 
 
 @dataclass
@@ -39,14 +57,29 @@ class EncodedGroups:
     """Responses longer than ``max_length`` on their own: dropped with their pairs, never cut."""
 
 
-class Batch(NamedTuple):
-    """Padded sequences of several groups, and their pairs."""
+class PaddedRows(NamedTuple):
+    """One right-padded row per response."""
 
-    ids_NT: Tensor
-    mask_NT: Tensor
-    group_N: Tensor
+    ids_RT: Tensor
+    mask_RT: Tensor
+
+    def to(self, device: torch.device) -> "PaddedRows":
+        """The same rows on ``device``."""
+        return PaddedRows(self.ids_RT.to(device), self.mask_RT.to(device))
+
+
+class Batch(NamedTuple):
+    """Whole groups that go through the model together."""
+
+    rows: PackedRow | PaddedRows
     pairs: Pairs
+    group_N: Tensor
+    """Number of the group, 0 to groups - 1, of each response."""
     groups: int
+    tokens: int
+    """Without padding; a shared prompt counts once."""
+    positions: int
+    """With padding."""
 
 
 def encode_groups(items: pl.DataFrame, pairs: pl.DataFrame, encoder: Encoder) -> EncodedGroups:
@@ -59,50 +92,71 @@ def encode_groups(items: pl.DataFrame, pairs: pl.DataFrame, encoder: Encoder) ->
     """
     result = EncodedGroups()
     used = pl.concat([pairs["a"], pairs["b"]]).unique()
-    tokens: dict[int, list[int]] = {}
-    needed = items.filter(pl.col("item").is_in(used.implode())).select("item", "prompt", "response")
-    for item, prompt, response in needed.iter_rows():
+    tokens: dict[int, Encoded] = {}
+    rating: dict[int, float] = {}
+    needed = items.filter(pl.col("item").is_in(used.implode())).select("item", "prompt", "response", "rating")
+    for item, prompt, response, value in needed.iter_rows():
         encoded = encoder(prompt, response)
-        result.truncated_prompts += encoded.prompt_cut
-        if encoded.ids is None:
+        if encoded is None:
             result.dropped_responses += 1
         else:
-            tokens[item] = encoded.ids
+            result.truncated_prompts += encoded.prompt_cut
+            tokens[item] = encoded
+            rating[item] = np.nan if value is None else value
     kept = pairs.filter(pl.col("a").is_in(list(tokens)) & pl.col("b").is_in(list(tokens)))
-    by_group = kept.sort("group", "a", "b").group_by("group", maintain_order=True).agg("a", "b", "p")
-    for group, first, second, p in by_group.iter_rows():
+    by_group = kept.sort("group", "a", "b").group_by("group", maintain_order=True).agg("a", "b", "p", "votes")
+    for group, first, second, p, votes in by_group.iter_rows():
         members = sorted({*first, *second})
-        place = {item: position for position, item in enumerate(members)}
+        blocks, order = share_prompts([(tokens[item].prompt, tokens[item].response) for item in members])
+        place = {members[position]: number for number, position in enumerate(order)}
         result.groups.append(
             Group(
                 group=group,
-                sequences=tuple(tokens[item] for item in members),
+                blocks=tuple(blocks),
                 a=tuple(place[item] for item in first),
                 b=tuple(place[item] for item in second),
                 p=tuple(p),
+                votes=tuple(1.0 if count is None else count for count in votes),
+                gap=tuple(rating[i] - rating[j] for i, j in zip(first, second, strict=True)),
             )
         )
     return result
 
 
-def pad_groups(groups: Sequence[Group], pad_id: int) -> Batch:
-    """One padded row per response; N responses, T tokens of the longest."""
-    sizes = [len(group.sequences) for group in groups]
-    offsets = np.cumsum([0, *sizes[:-1]])
-    ids_NT, mask_NT = pad([sequence for group in groups for sequence in group.sequences], pad_id)
+def collate(groups: Sequence[Group], reading: Reading, pad_id: int) -> Batch:
+    """Put whole groups into one batch, as the model is read."""
+    blocks = [block for group in groups for block in group.blocks]
+    sizes = [group.responses for group in groups]
+    rows: PackedRow | PaddedRows
+    if reading.kind == "padded":
+        sequences = [[*block.prompt, *response] for block in blocks for response in block.responses]
+        rows = PaddedRows(*pad(sequences, pad_id))
+        tokens, positions = sum(map(len, sequences)), rows.ids_RT.numel()
+    else:
+        rows = pack(blocks, pad_id, multiple=reading.multiple)
+        tokens, positions = sum(block.tokens for block in blocks), len(rows.ids_T)
+    return Batch(
+        rows=rows,
+        pairs=_pairs(groups, np.cumsum([0, *sizes[:-1]])),
+        group_N=torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(sizes)),
+        groups=len(groups),
+        tokens=tokens,
+        positions=positions,
+    )
 
+
+def _pairs(groups: Sequence[Group], offsets: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Pairs:
     def flat(values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64)
 
-    return Batch(
-        ids_NT=ids_NT,
-        mask_NT=mask_NT,
-        group_N=torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(sizes)),
-        pairs=Pairs(
-            a_P=flat([int(start) + a for start, group in zip(offsets, groups, strict=True) for a in group.a]),
-            b_P=flat([int(start) + b for start, group in zip(offsets, groups, strict=True) for b in group.b]),
-            p_P=torch.tensor([p for group in groups for p in group.p], dtype=torch.float32),
-            group_P=flat([index for index, group in enumerate(groups) for _ in group.a]),
-        ),
-        groups=len(groups),
+    def numbers(values: list[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32)
+
+    return Pairs(
+        a_P=flat([int(start) + a for start, group in zip(offsets, groups, strict=True) for a in group.a]),
+        b_P=flat([int(start) + b for start, group in zip(offsets, groups, strict=True) for b in group.b]),
+        p_P=numbers([p for group in groups for p in group.p]),
+        group_P=flat([index for index, group in enumerate(groups) for _ in group.a]),
+        votes_P=numbers([votes for group in groups for votes in group.votes or [1.0] * len(group.a)]),
+        gap_P=numbers([gap for group in groups for gap in group.gap or [np.nan] * len(group.a)]),
     )

@@ -1,66 +1,55 @@
 """Training of a reward model on groups: one loop, resumable at the exact step, stopped by the validation split.
 
-In: a model with its trainable weights chosen, encoded groups, ``TrainingSettings``. Out: the model with the weights
-of the best validation loss, and a ``RewardTraining`` that tells how it went. On one CPU machine two runs with the same
-seed give the same weights.
+In: a model with its trainable weights chosen, encoded groups, ``TrainingSettings``. Out: the weights of the best
+validation loss, and a ``RewardTraining`` that tells how it went. On one CPU machine two runs with the same seed give
+the same weights; on several processes, or with other batches, the same losses up to rounding.
 """
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rewardloop.config import TrainingSettings
+from rewardloop.config import EXECUTION, TrainingSettings
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import CurvePoint, ValidationPoint
 from rewardloop.modeling.reward_model import scoring_module
-from rewardloop.modeling.scoring import read_scores
+from rewardloop.modeling.scoring import decoder_layers, prepare_reading
+from rewardloop.training.batching import plan
 from rewardloop.training.checkpoint import CheckpointFolder
-from rewardloop.training.collation import Group, pad_groups
-from rewardloop.training.loss import group_loss
+from rewardloop.training.collation import Batch, Group, collate
+from rewardloop.training.frozen import FrozenLayers
+from rewardloop.training.hardware import Work, choose_precision, keep_freed_memory, peak_flops, peak_memory
+from rewardloop.training.loss import Objective, group_loss
+from rewardloop.training.order import Order, sample
+from rewardloop.training.processes import Processes
+from rewardloop.training.progress import Progress, RewardTraining, Sums
+from rewardloop.training.reader import (
+    TOKENS_PER_BATCH,
+    TOKENS_PER_BATCH_CUDA,
+    Reader,
+    is_out_of_memory,
+    models_own_names,
+)
+from rewardloop.training.state import (
+    Weights,
+    optimizer_state,
+    set_optimizer_state,
+    set_trained_weights,
+    trained_weights,
+)
 
 _CURVE_POINTS = 200
 
 
-@dataclass
-class Progress:
-    """Everything about a run that a checkpoint must bring back, besides weights and optimizer."""
-
-    step: int = 0
-    seconds: float = 0.0
-    tokens: int = 0
-    best_step: int = 0
-    best_loss: float = math.inf
-    without_improvement: int = 0
-    stopped_early: bool = False
-    curve: list[dict[str, float]] = field(default_factory=list)
-    validation: list[dict[str, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class RewardTraining:
-    """How a training went."""
-
-    steps: int
-    best_step: int
-    stopped_early: bool
-    resumed_from_step: int | None
-    seconds: float
-    tokens: int
-    precision: str
-    device: str
-    curve: list[CurvePoint]
-    validation: list[ValidationPoint]
-
-
 class RewardTrainer:
-    """The loop of one training run over padded groups."""
+    """The loop of one training run."""
 
     def __init__(
         self,
@@ -70,36 +59,109 @@ class RewardTrainer:
         *,
         train: Sequence[Group],
         validation: Sequence[Group],
+        max_length: int,
     ) -> None:
         if not train or not validation:
             raise BadInputError("no group with a compared pair is left to train on or to validate with; add feedback")
         self.settings = settings
         self.pad_id = pad_id
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.precision = _precision(settings.precision, self.device)
+        self.processes = Processes(settings)
+        self.device = self.processes.device
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        self.precision = choose_precision(settings.precision, self.device)
         self.model = model.to(self.device)
-        self.train = _sample(train, settings.max_groups, settings.seed)
-        self.validation = _sample(validation, settings.validation_groups, settings.seed)
-        self.steps_per_epoch = math.ceil(len(self.train) / settings.groups_per_step)
-        self.steps = max(1, math.ceil(self.steps_per_epoch * settings.epochs))
-        self.weights = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        self.optimizer = torch.optim.AdamW(
-            self.weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        self.reading = prepare_reading(scoring_module(model), max_length=max_length, pad_id=pad_id)
+        self.train = sample(train, settings.max_groups, settings.seed)
+        self.validation = sample(validation, settings.validation_groups, settings.seed)
+        self.budget = self._budget()
+        votes = [count for group in self.train for count in group.votes or [1.0] * len(group.a)]
+        self.objective = Objective.of(settings, float(np.mean(votes)))
+        self.order = Order(len(self.train), settings.groups_per_step, settings.epochs, settings.seed)
+        self.steps = self.order.steps
+        self.trained_parameters = sum(value.numel() for value in model.parameters() if value.requires_grad)
+        self.frozen = FrozenLayers(model)
+        self.keeps_frozen = self._fits_frozen()
+        self.work = Work(model, self.frozen.count if self.keeps_frozen else 0)
+        if settings.compile:
+            for layer in decoder_layers(scoring_module(model)):
+                layer.compile(dynamic=True)
+        reader = Reader(model, self.reading, self._autocast)
+        optimizer = torch.optim.AdamW(
+            [value for value in reader.parameters() if value.requires_grad],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
+        self.reader, self.optimizer = self.processes.prepare(reader, optimizer)
         self.scheduler = self._scheduler()
         self.progress = Progress()
-        self.best: dict[str, Tensor] = {}
+        self.best: Weights = {}
+        self._hidden: dict[int, Tensor] = {}
+        self._before = (0.0, 0.0)
+        """Seconds and operations of what was computed before the first step."""
 
-    def run(self, checkpoints: CheckpointFolder, *, each_step: Callable[[int, float], object]) -> RewardTraining:
-        """Train to the end, from the checkpoint if there is one; ``each_step(step, loss)`` is told of every step."""
-        resumed = self._restore(checkpoints)
-        self.model.train()
-        evaluate_at = _spread(self.steps, self.settings.evaluations)
-        save_at = _spread(self.steps, self.settings.checkpoints)
-        window: list[tuple[float, float]] = []
+    def run(
+        self,
+        checkpoints: CheckpointFolder,
+        *,
+        each_step: Callable[[int, float], object] = lambda step, loss: None,
+        may_stay: bool = False,
+    ) -> RewardTraining:
+        """Train to the end, from the checkpoint if there is one.
+
+        The model of a single process, or a replicated one, then has the best weights; a sharded one does not, ``best``
+        holds them in the first process.
+
+        Args:
+            checkpoints: where to continue from and to save to.
+            each_step: told the number and loss of every step.
+            may_stay: whether the weights before the first step may turn out to be the best.
+
+        Raises:
+            BadInputError: the loss is not a finite number (the last good checkpoint stays), memory is used up, or the
+                checkpoint is of another training.
+        """
+        try:
+            with ExitStack() as stack:
+                if self.keeps_frozen:
+                    self._compute_frozen()
+                    stack.enter_context(self.frozen.skipped())
+                resumed = self._restore(checkpoints)
+                self.progress.seconds += self._before[0]
+                self.progress.operations += self._before[1]
+                if may_stay and resumed is None:
+                    self._validate()
+                self._loop(checkpoints, each_step)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise BadInputError(
+                f"training: out of memory at step {self.progress.step + 1}: lower training.tokens_per_batch (now "
+                f"{self.budget:,}), or set training.gradient_checkpointing: true"
+            ) from error
+        if math.isinf(self.progress.best_loss):
+            checkpoints.clear()
+            raise BadInputError(
+                "training: the validation loss was never a finite number, the training diverged; lower "
+                f"training.learning_rate (now {self.settings.learning_rate:g})"
+            )
+        if not self.processes.sharded:
+            set_trained_weights(self.reader, self.best)
+        return self._result(resumed)
+
+    def best_weights(self) -> Weights:
+        """The best trained weights by the model's own names; in the first process."""
+        return models_own_names(self.best)
+
+    def _loop(self, checkpoints: CheckpointFolder, each_step: Callable[[int, float], object]) -> None:
+        self.reader.train()
+        evaluate_at = self.order.spread(self.settings.evaluations)
+        save_at = self.order.spread(self.settings.checkpoints)
+        window: list[tuple[float, float, float]] = []
         started = time.monotonic() - self.progress.seconds
         while self.progress.step < self.steps and not self.progress.stopped_early:
-            window.append(self._step(self._groups_of(self.progress.step)))
+            window.append(self._step(self.order.places(self.progress.step)))
             self.progress.step += 1
             each_step(self.progress.step, window[-1][0])
             if self.progress.step in evaluate_at:
@@ -110,96 +172,100 @@ class RewardTrainer:
                 window = []
             self.progress.seconds = time.monotonic() - started
             if self.progress.step in save_at or at_end:
-                checkpoints.save(self._state())
-        if not self.best:
-            checkpoints.clear()
-            raise BadInputError(
-                "training: the validation loss was never a finite number, the training diverged; lower "
-                f"training.learning_rate (now {self.settings.learning_rate:g})"
-            )
-        with torch.no_grad():
-            for name, value in self.best.items():
-                self.weights[name].copy_(value)
-        done = self.progress
-        return RewardTraining(
-            steps=done.step,
-            best_step=done.best_step,
-            stopped_early=done.stopped_early,
-            resumed_from_step=resumed,
-            seconds=done.seconds,
-            tokens=done.tokens,
-            precision=self.precision,
-            device=torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
-            curve=[CurvePoint.model_validate(point) for point in done.curve],
-            validation=[ValidationPoint.model_validate(point) for point in done.validation],
-        )
+                self._save(checkpoints)
 
-    def _step(self, groups: Sequence[Group]) -> tuple[float, float]:
-        loss, accuracy = self._loss(groups)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.weights.values(), self.settings.max_gradient_norm)
+    def _step(self, places: Sequence[int]) -> tuple[float, float, float]:
+        """One optimizer step; the gradient is that of the mean over the step's groups, wherever they were computed."""
+        groups = [self.train[place] for place in places]
+        rows = self._rows(groups)
+        sums = Sums()
+        tokens = positions = 0
+        for number, (row, counts) in enumerate(rows):
+            last = number == len(rows) - 1
+            batch = self._collate([groups[i] for i in row], [places[i] for i in row])
+            with nullcontext() if last or self.processes.count == 1 else self.processes.no_sync(self.reader):
+                loss = self._add(batch, counts, sums)
+                # Processes average their gradients; the loss is a mean over the groups of all of them.
+                (loss * (counts * self.processes.count / len(groups))).backward()
+            tokens, positions = tokens + batch.tokens * counts, positions + batch.positions * counts
+        sums = self._together(sums)
+        norm = self.processes.clip(self.reader, self.settings.max_gradient_norm)
+        if not (math.isfinite(sums.loss) and math.isfinite(norm)):
+            self._stop(groups, sums.loss / len(groups), norm)
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return float(loss.detach()), accuracy
+        tokens, positions = map(int, self.processes.total(tokens, positions))
+        self.progress.tokens += tokens
+        self.progress.positions += positions
+        self.progress.operations += self.work.of([block for group in groups for block in group.blocks], tokens)
+        return sums.loss / len(groups), sums.accuracy, sums.mean_margin
 
-    def _loss(self, groups: Sequence[Group]) -> tuple[Tensor, float]:
-        """Mean loss of ``groups`` and their mean accuracy (NaN when every pair is a tie)."""
-        batch = pad_groups(groups, self.pad_id)
-        if self.model.training:
-            self.progress.tokens += int(batch.mask_NT.sum())
-        with self._autocast():
-            scores = read_scores(
-                scoring_module(self.model), batch.ids_NT.to(self.device), batch.mask_NT.to(self.device)
-            )
+    def _rows(self, groups: Sequence[Group]) -> list[tuple[list[int], int]]:
+        """This process's batches, each with 1, or 0 where it only keeps pace with other processes."""
+        plans = plan([group.size(self.reading) for group in groups], self.budget, self.processes.count)
+        mine, longest = plans[self.processes.rank], max(map(len, plans))
+        # Sharded weights are gathered by all processes together, so each needs as many batches as the others.
+        return [(row, 1) for row in mine] + [((mine or [[0]])[0], 0)] * (longest - len(mine))
+
+    def _collate(self, groups: Sequence[Group], keys: Sequence[int]) -> Batch:
+        batch = collate(groups, self.reading, self.pad_id)
+        if self._hidden:
+            hidden = torch.cat([self._hidden[key] for key in keys])
+            padding = batch.positions - len(hidden)
+            self.frozen.begin_with(nn.functional.pad(hidden, (0, 0, 0, padding)).to(self.device))
+        return batch
+
+    def _add(self, batch: Batch, counts: int, sums: Sums) -> Tensor:
+        """Sum of the losses of a batch's groups; what it shows is added to ``sums`` if it ``counts``."""
+        scores = self.reader(batch.rows.to(self.device))
         result = group_loss(
-            scores,
-            batch.pairs.to(self.device),
-            batch.group_N.to(self.device),
-            batch.groups,
-            centering=self.settings.centering,
+            scores, batch.pairs.to(self.device), batch.group_N.to(self.device), batch.groups, self.objective
         )
-        return result.loss_G.mean(), float(result.accuracy_G.nanmean())
+        loss = result.loss_G.sum()
+        if counts:
+            decided = ~result.accuracy_G.isnan()
+            sums.loss += float(loss.detach())
+            sums.right += float(result.accuracy_G[decided].sum())
+            sums.margin += float(result.margin_G[decided].sum())
+            sums.decided += float(decided.sum())
+        return loss
+
+    def _together(self, sums: Sums) -> Sums:
+        return Sums(*self.processes.total(sums.loss, sums.right, sums.margin, sums.decided))
 
     @torch.no_grad()
     def _validate(self) -> None:
-        self.model.eval()
-        losses, right, counted, size = [], 0.0, 0, self.settings.groups_per_step * 4
-        for start in range(0, len(self.validation), size):
-            groups = self.validation[start : start + size]
-            loss, accuracy = self._loss(groups)
-            losses.append(float(loss) * len(groups))
-            if not math.isnan(accuracy):  # groups of ties alone have none
-                right, counted = right + accuracy * len(groups), counted + len(groups)
-        self.model.train()
-        loss_mean = sum(losses) / len(self.validation)
+        self.reader.eval()
+        sums = Sums()
+        for row, counts in self._rows(self.validation):
+            batch = self._collate([self.validation[i] for i in row], [len(self.train) + i for i in row])
+            self._add(batch, counts, sums)
+        self.reader.train()
+        sums = self._together(sums)
+        loss = sums.loss / len(self.validation)
         self.progress.validation.append(
-            {"step": self.progress.step, "loss": loss_mean, "accuracy": right / counted if counted else math.nan}
+            {"step": self.progress.step, "loss": loss, "accuracy": sums.accuracy, "margin": sums.mean_margin}
         )
-        if loss_mean < self.progress.best_loss:
-            self.progress.best_loss, self.progress.best_step = loss_mean, self.progress.step
+        if loss < self.progress.best_loss:
+            self.progress.best_loss, self.progress.best_step = loss, self.progress.step
             self.progress.without_improvement = 0
-            self.best = {name: value.detach().clone() for name, value in self.weights.items()}
+            self.best = trained_weights(self.reader)
         else:
             self.progress.without_improvement += 1
             self.progress.stopped_early = self.progress.without_improvement >= self.settings.patience
 
-    def _plot(self, window: Sequence[tuple[float, float]]) -> None:
-        losses, accuracies = zip(*window, strict=True)
+    def _plot(self, window: Sequence[tuple[float, float, float]]) -> None:
+        losses, accuracies, margins = (np.array(values) for values in zip(*window, strict=True))
         self.progress.curve.append(
             {
                 "step": self.progress.step,
                 "loss": float(np.mean(losses)),
-                "accuracy": float(np.nanmean(accuracies)),
+                "accuracy": _mean_of_known(accuracies),
+                "margin": _mean_of_known(margins),
                 "learning_rate": float(self.scheduler.get_last_lr()[0]),
             }
         )
-
-    def _groups_of(self, step: int) -> list[Group]:
-        epoch, place = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self.settings.seed, epoch)).permutation(len(self.train))
-        start = place * self.settings.groups_per_step
-        return [self.train[index] for index in order[start : start + self.settings.groups_per_step]]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
@@ -212,50 +278,118 @@ class RewardTrainer:
             self.settings.schedule, self.optimizer, num_warmup_steps=warmup, num_training_steps=self.steps
         )
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "weights": {name: value.detach() for name, value in self.weights.items()},
+    def _budget(self) -> int:
+        """Tokens that go through the model at once."""
+        largest = max([*self.train, *self.validation], key=lambda group: group.size(self.reading))
+        size = largest.size(self.reading)
+        wanted = self.settings.tokens_per_batch
+        if wanted is None:
+            defaults = TOKENS_PER_BATCH_CUDA if self.device.type == "cuda" else TOKENS_PER_BATCH
+            return max(size, defaults[self.reading.kind])
+        if size > wanted:
+            raise BadInputError(
+                f"training.tokens_per_batch: found {wanted:,}; group {largest.group} of {largest.responses} responses "
+                f"has {size:,} tokens, and a group is never split. Raise it to {size:,} at least, lower "
+                "model.max_length, or leave it out"
+            )
+        return wanted
+
+    def _fits_frozen(self) -> bool:
+        if not self.frozen.count or self.reading.kind == "padded" or self.processes.count > 1:
+            return False
+        needed = self.frozen.bytes_needed([*self.train, *self.validation], self.reading)
+        return needed <= self.settings.frozen_cache_gb * 1e9
+
+    def _compute_frozen(self) -> None:
+        started = time.monotonic()
+        groups = [*self.train, *self.validation]
+        self.model.eval()
+        self._hidden = self.frozen.compute(groups, self.reading, self.device, self._autocast)
+        tokens = sum(group.size(self.reading) for group in groups)
+        self._before = (time.monotonic() - started, self.work.skipped_per_token * tokens)
+
+    def _stop(self, groups: Sequence[Group], loss: float, norm: float) -> None:
+        names = ", ".join(str(group.group) for group in groups)
+        what = f"the loss is {loss:g}" if not math.isfinite(loss) else f"the norm of the gradient is {norm:g}"
+        raise BadInputError(
+            f"training: {what} at step {self.progress.step + 1}, groups {names} of the training split. The weights "
+            "before it are kept in the last checkpoint; lower training.learning_rate (now "
+            f"{self.settings.learning_rate:g}), or set training.precision: float32"
+        )
+
+    def _save(self, checkpoints: CheckpointFolder) -> None:
+        processes = self.processes
+        state = {
+            "about": self.about(),
+            "weights": trained_weights(self.reader),
             "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.reader, _plain(self.optimizer)),
             "scheduler": self.scheduler.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "random": processes.gather(torch.get_rng_state()),
+            "random_cuda": processes.gather(torch.cuda.get_rng_state() if self.device.type == "cuda" else None),
             "progress": asdict(self.progress),
         }
+        if processes.first:
+            checkpoints.save(state)
+        processes.wait()
 
     def _restore(self, checkpoints: CheckpointFolder) -> int | None:
-        state = checkpoints.load()
+        state = checkpoints.load(self.about())
         if state is None:
             return None
-        with torch.no_grad():
-            for name, value in self.weights.items():
-                value.copy_(state["weights"][name])
-        self.best = {name: value.to(self.device) for name, value in state["best"].items()}
-        self.optimizer.load_state_dict(state["optimizer"])
+        set_trained_weights(self.reader, state["weights"])
+        set_optimizer_state(self.reader, _plain(self.optimizer), state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        torch.set_rng_state(state["random"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        self.best = state["best"]
+        if self.processes.rank < len(state["random"]):
+            torch.set_rng_state(state["random"][self.processes.rank])
+            if self.device.type == "cuda" and state["random_cuda"][self.processes.rank] is not None:
+                torch.cuda.set_rng_state(state["random_cuda"][self.processes.rank])
         self.progress = Progress(**state["progress"])
         return self.progress.step
 
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint must agree with: how the work is spread and cut into batches may change."""
+        return {
+            **self.settings.model_dump(mode="json", exclude=EXECUTION),
+            "groups": len(self.train),
+            "trained weights": self.trained_parameters,
+        }
 
-def _sample(groups: Sequence[Group], at_most: int | None, seed: int) -> list[Group]:
-    if at_most is None or len(groups) <= at_most:
-        return list(groups)
-    chosen = np.random.default_rng(seed).choice(len(groups), at_most, replace=False)
-    return [groups[index] for index in np.sort(chosen)]
+    def _result(self, resumed: int | None) -> RewardTraining:
+        done = self.progress
+        peak = peak_flops(self.device, self.precision)
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        rate = done.operations / max(done.seconds, 1e-9)
+        return RewardTraining(
+            steps=done.step,
+            best_step=done.best_step,
+            stopped_early=done.stopped_early,
+            resumed_from_step=resumed,
+            seconds=done.seconds,
+            tokens=done.tokens,
+            padding_share=1 - done.tokens / max(done.positions, 1),
+            precision=self.precision,
+            device=device,
+            processes=self.processes.count,
+            reading=self.reading.kind,
+            reading_reason=self.reading.reason,
+            frozen_layers_kept=self.frozen.count if self.keeps_frozen else 0,
+            utilization=rate / (peak.flops * self.processes.count),
+            peak_flops=peak.flops,
+            peak_flops_source=peak.source,
+            peak_memory_bytes=peak_memory(self.device),
+            curve=[CurvePoint.model_validate(point) for point in done.curve],
+            validation=[ValidationPoint.model_validate(point) for point in done.validation],
+        )
 
 
-def _spread(steps: int, times: int) -> set[int]:
-    """``times`` step numbers, evenly spaced, the last of them ``steps``."""
-    return {round(steps * (index + 1) / times) for index in range(times)} - {0}
+def _mean_of_known(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
 
 
-def _precision(wanted: str, device: torch.device) -> str:
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    # Emulated bfloat16 is slower than float32.
-    return "bfloat16" if torch.cpu.get_capabilities().get("avx512_bf16") else "float32"
+def _plain(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer without accelerate's wrapper."""
+    plain: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return plain

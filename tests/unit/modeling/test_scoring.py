@@ -1,6 +1,7 @@
 """Texts to tokens to scores: the same wherever a model is loaded."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rewardloop.config import TrainingSettings
 from rewardloop.errors import RewardloopError
 from rewardloop.modeling.parity import check_parity
 from rewardloop.modeling.reward_model import build_reward_model, freeze_template, save_reward_model
-from rewardloop.modeling.scoring import Encoder, Encoding, RewardScorer, as_messages, pad, public_score, read_scores
+from rewardloop.modeling.scoring import Encoder, Encoding, RewardScorer, as_messages, pad, public_score, read_padded
 
 SCORING: dict[str, Any] = {
     "template": "plain",
@@ -58,7 +59,6 @@ def test_a_sequence_is_the_prompts_tokens_then_the_responses(tiny_base: str) -> 
 @pytest.mark.parametrize(("side", "left"), [("left", "ant: yes<eos>"), ("right", "\n\nHu yes<eos>")])
 def test_the_prompt_is_cut_on_the_configured_side_and_the_response_never(tiny_base: str, side: str, left: str) -> None:
     encoded = encoder(tiny_base, max_length=9, truncation_side=side)(USER, "yes")
-    assert encoded.ids is not None
     assert encoded.prompt_cut
     assert AutoTokenizer.from_pretrained(tiny_base).decode(encoded.ids) == left
 
@@ -79,16 +79,15 @@ def test_chat_template_ends_before_the_response(tiny_base: str) -> None:
     )
     freeze_template(encode.tokenizer)
     ids = encode(USER, "yes").ids
-    assert ids is not None
     # The year is the frozen one, not today's.
     assert encode.tokenizer.decode(ids) == "[user]hi2024[assistant]yes<eos>"
 
 
 def test_score_does_not_depend_on_neighbours_or_order(scorer: RewardScorer) -> None:
     texts = ["short", "a much longer text than all of the others", "middling text", "x"]
-    together = scorer.raw_scores([[]] * 4, texts, batch_size=4)
+    together = scorer.raw_scores([[]] * 4, texts, tokens_per_batch=64)
     alone = np.array([scorer.raw_scores([[]], [text])[0] for text in texts])
-    backwards = scorer.raw_scores([[]] * 4, texts[::-1], batch_size=2)[::-1]
+    backwards = scorer.raw_scores([[]] * 4, texts[::-1], tokens_per_batch=48)[::-1]
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(together, backwards, atol=1e-5)
 
@@ -100,8 +99,8 @@ def test_score_is_read_at_the_last_token(scorer: RewardScorer) -> None:
         hidden = scorer.model.model(input_ids=ids).last_hidden_state[0, -1]
         expected = scorer.model.score(hidden)
         padded, longer = pad([[7, 8, 9, 1], [5] * 9], 0)
-        assert torch.allclose(read_scores(scorer.model, padded, longer)[0], expected[0], atol=1e-5)
-        assert torch.allclose(read_scores(scorer.model, ids, mask)[0], expected[0], atol=1e-6)
+        assert torch.allclose(read_padded(scorer.model, padded, longer)[0], expected[0], atol=1e-5)
+        assert torch.allclose(read_padded(scorer.model, ids, mask)[0], expected[0], atol=1e-6)
 
 
 def test_public_scale_is_linear_beyond_its_knots() -> None:
@@ -163,3 +162,103 @@ def test_a_prompt_is_text_messages_or_nothing(prompt: Any, messages: list[dict[s
 def test_what_is_no_prompt_is_refused(prompt: Any) -> None:
     with pytest.raises(ValueError, match="expected"):
         as_messages(prompt)
+
+
+CHAT = [{"role": "user", "content": "why is it so?"}]
+
+
+def test_responses_to_one_prompt_share_its_computation(scorer: RewardScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    responses = ["yes", "no", "perhaps so", "never"]
+    seen: list[int] = []
+    embed = scorer.model.model.embed_tokens
+    monkeypatch.setattr(
+        embed, "forward", lambda ids, forward=embed.forward: (seen.append(ids.numel()), forward(ids))[1]
+    )
+    together = scorer.raw_scores([CHAT] * 4, responses)
+    shared = sum(seen)
+    alone = [scorer.raw_scores([CHAT], [response])[0] for response in responses]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert shared < (sum(seen) - shared) / 2
+
+
+def test_a_prompt_with_more_responses_than_fit_into_a_batch(scorer: RewardScorer) -> None:
+    responses = [f"answer {number}" for number in range(30)]
+    small = scorer.raw_scores([CHAT] * 30, responses, tokens_per_batch=80)
+    np.testing.assert_allclose(small, scorer.raw_scores([CHAT] * 30, responses), atol=1e-5)
+
+
+def test_a_stream_is_scored_in_its_order_and_never_held_whole(
+    scorer: RewardScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rewardloop.modeling.scoring.scorer._CHUNK", 8)
+    taken: list[int] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(30):
+            taken.append(number)
+            yield {"prompt": CHAT if number % 3 else [], "response": f"answer {number}" if number != 5 else "x" * 100}
+
+    stream = scorer.stream(rows())
+    first, score = next(stream)
+    assert first["response"] == "answer 0"
+    assert len(taken) == 8
+    rest = list(stream)
+    assert [row["response"] for row, _ in rest[5:7]] == ["answer 6", "answer 7"]
+    assert np.isnan(rest[4][1])
+    expected = scorer.score([CHAT if n % 3 else [] for n in range(30)], [f"answer {n}" for n in range(30)])
+    np.testing.assert_allclose([score, *(value for _, value in rest[5:])], [expected[0], *expected[6:]], atol=1e-5)
+
+
+def test_progress_counts_every_row(scorer: RewardScorer) -> None:
+    counted: list[int] = []
+    scorer.raw_scores([[]] * 3, ["a", "x" * 100, "b"], progress=counted.append)
+    assert sum(counted) == 3
+
+
+@pytest.fixture
+def rounding(saved: Path, monkeypatch: pytest.MonkeyPatch) -> RewardScorer:
+    """A scorer on hardware that is said to compute in bfloat16, with a threshold amid the scores."""
+    monkeypatch.setattr("rewardloop.modeling.scoring.scorer._fast_bfloat16", lambda device: True)
+    scorer = RewardScorer.load(saved)
+    with torch.no_grad():
+        scorer.model.score.weight.normal_(0, 0.5)
+    return scorer
+
+
+TEXTS = [f"{'good ' * (number % 5)}{'bad ' * (number % 3)}film {number}" for number in range(60)]
+FIXTURE = {"prompts": [[]] * 16, "responses": TEXTS[:16]}
+
+
+def test_rounding_changes_no_decision(rounding: RewardScorer) -> None:
+    exact = rounding.score([[]] * 60, TEXTS)
+    rounding.scoring["threshold"] = float(np.sort(exact)[30])
+    assert rounding.allow_rounding(FIXTURE)
+    rounded = rounding.score([[]] * 60, TEXTS)
+    assert 0 < np.abs(rounded - exact).max() < 0.2 * exact.std()
+    assert (rounding.allowed(rounded) == rounding.allowed(exact)).all()
+    # What lies at the threshold was computed in float32 again.
+    assert np.abs(rounded - exact)[np.argsort(exact)[30]] < 1e-5
+
+
+def test_rounding_is_refused_where_it_moves_scores_too_much(
+    rounding: RewardScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rewardloop.modeling.scoring.scorer._ROUNDING", 1e-6)
+    assert not rounding.allow_rounding(FIXTURE)
+    before = rounding.raw_scores([[]] * 4, TEXTS[:4])
+    np.testing.assert_array_equal(before, rounding.raw_scores([[]] * 4, TEXTS[:4]))
+    assert rounding.rounding is None
+
+
+def test_rounding_is_refused_where_a_decision_of_the_fixture_changes(rounding: RewardScorer) -> None:
+    exact = rounding.raw_scores(FIXTURE["prompts"], FIXTURE["responses"])
+    assert rounding.allow_rounding(FIXTURE)
+    rounded = rounding._raw(FIXTURE["prompts"], FIXTURE["responses"], model=rounding._rounded)
+    lower, higher = np.sort([exact[3], rounded[3]])
+    rounding.scoring["threshold"] = float((lower + higher) / 2)
+    assert not rounding.allow_rounding(FIXTURE)
+
+
+def test_without_fast_bfloat16_scores_stay_float32(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewardloop.modeling.scoring.scorer._fast_bfloat16", lambda device: False)
+    assert not RewardScorer.load(saved).allow_rounding(FIXTURE)

@@ -41,5 +41,6 @@ def rated_texts(count: int, **fields: Any) -> list[FeedbackGroup]:
     ]
 
 
-def frame(groups: list[FeedbackGroup]) -> pl.DataFrame:
-    return feedback_frame((f"test:{i}", one) for i, one in enumerate(groups))
+def frame(groups: list[FeedbackGroup], batch: str = "batch-1") -> pl.DataFrame:
+    rows = feedback_frame((f"test:{i}", one) for i, one in enumerate(groups))
+    return rows.with_columns(batch=pl.lit(batch))

@@ -91,7 +91,7 @@ def test_nothing_is_pickled_and_versions_are_pinned(candidate: Candidate) -> Non
     assert not any("+" in line for line in pinned)
 
 
-@pytest.mark.parametrize("name", ["model/model.safetensors", "scoring.py", "scoring.json"])
+@pytest.mark.parametrize("name", ["model/model.safetensors", "scoring/scorer.py", "scoring.json"])
 def test_one_changed_byte_is_refused_before_loading(candidate: Candidate, name: str) -> None:
     path = _files(candidate) / "artifacts" / "reward_model" / name
     data = path.read_bytes()

@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 from transformers import AutoTokenizer
 
-from rewardloop.modeling.scoring import Encoder, Encoding
+from rewardloop.modeling.scoring import Block, Encoder, Encoding, PackedRow, Reading
 from rewardloop.tables import ITEMS, PAIRS
-from rewardloop.training.collation import Group, encode_groups, pad_groups
+from rewardloop.training.collation import Group, PaddedRows, collate, encode_groups
 
 
 def tables(responses: list[str], pairs: list[tuple[int, int, int, float]]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -33,7 +33,7 @@ def test_pairs_name_positions_inside_their_group(encoder: Encoder) -> None:
     assert result.groups[1].a == (0, 1)
     assert result.groups[1].b == (1, 2)
     assert result.groups[1].p == (1.0, 0.25)
-    assert len(result.groups[1].sequences) == 3
+    assert result.groups[1].responses == 3
 
 
 def test_too_long_response_is_dropped_with_its_pairs_and_counted(encoder: Encoder) -> None:
@@ -43,13 +43,50 @@ def test_too_long_response_is_dropped_with_its_pairs_and_counted(encoder: Encode
     assert [(group.group, group.a, group.b) for group in result.groups] == [(0, (0,), (1,))]
 
 
-def test_padded_batch_offsets_pairs_by_group() -> None:
-    first = Group(0, ([5, 6], [7]), (0,), (1,), (1.0,))
-    second = Group(1, ([8], [9, 10, 11], [12]), (0, 1), (2, 2), (0.0, 0.5))
-    batch = pad_groups([first, second], pad_id=0)
-    assert batch.ids_NT.tolist() == [[5, 6, 0], [7, 0, 0], [8, 0, 0], [9, 10, 11], [12, 0, 0]]
-    assert batch.mask_NT.sum(dim=1).tolist() == [2, 1, 1, 3, 1]
+FIRST = Group(0, (Block([], ([5, 6],)), Block([], ([7],))), (0,), (1,), (1.0,))
+SECOND = Group(1, (Block([8], ([9, 10], [12], [11])),), (0, 1), (2, 2), (0.0, 0.5), votes=(2.0, 3.0), gap=(-1.0, 0.0))
+
+
+def test_pairs_of_a_batch_are_offset_by_group() -> None:
+    batch = collate([FIRST, SECOND], Reading("packed"), 0)
     assert batch.group_N.tolist() == [0, 0, 1, 1, 1]
     assert batch.pairs.a_P.tolist() == [0, 2, 3]
     assert batch.pairs.b_P.tolist() == [1, 4, 4]
     assert batch.pairs.group_P.tolist() == [0, 1, 1]
+    assert batch.pairs.votes_P.tolist() == [1.0, 2.0, 3.0]
+    assert batch.pairs.gap_P.isnan().tolist() == [True, False, False]
+
+
+def test_a_packed_batch_holds_every_prompt_once() -> None:
+    batch = collate([FIRST, SECOND], Reading("packed"), 0)
+    assert isinstance(batch.rows, PackedRow)
+    assert batch.rows.ids_T.tolist() == [5, 6, 7, 8, 9, 10, 12, 11]
+    assert batch.rows.position_T.tolist() == [0, 1, 0, 0, 1, 2, 1, 1]
+    assert batch.rows.last_N.tolist() == [1, 2, 5, 6, 7]
+    assert (batch.tokens, batch.positions) == (8, 8)
+
+
+def test_a_padded_batch_has_a_row_per_response() -> None:
+    batch = collate([FIRST, SECOND], Reading("padded"), 0)
+    assert isinstance(batch.rows, PaddedRows)
+    assert batch.rows.ids_RT.tolist() == [[5, 6, 0], [7, 0, 0], [8, 9, 10], [8, 12, 0], [8, 11, 0]]
+    assert batch.rows.mask_RT.sum(dim=1).tolist() == [2, 1, 3, 2, 2]
+    assert (batch.tokens, batch.positions) == (10, 15)
+
+
+def test_responses_whose_prompt_was_cut_differently_do_not_share_it(tiny_base: str) -> None:
+    items, pairs = tables(["ab", "a much longer answer"], [(0, 0, 1, 1.0)])
+    asked = [{"role": "user", "content": "why is that so"}]
+    items = items.with_columns(pl.Series("prompt", [asked] * len(items), dtype=ITEMS["prompt"]))
+    encoder = Encoder(AutoTokenizer.from_pretrained(tiny_base), Encoding("plain", 40, "left"))
+    result = encode_groups(items, pairs, encoder)
+    assert result.truncated_prompts == 1
+    (group,) = result.groups
+    short, long = group.blocks
+    assert len(long.prompt) < len(short.prompt)
+    assert len(long.prompt) + len(long.responses[0]) == 40
+
+
+def test_over_length_groups_are_counted_and_padding_is_in_the_size() -> None:
+    assert SECOND.size(Reading("packed")) == 5
+    assert SECOND.size(Reading("padded")) == 9

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,20 +10,36 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 
-from rewardloop.modeling.scoring import read_scores
-from rewardloop.training.collation import Group, pad_groups
-from rewardloop.training.loss import GroupLoss, Pairs, group_loss
+from rewardloop.modeling.scoring import Block, prepare_reading, read_packed
+from rewardloop.training.collation import Group, collate
+from rewardloop.training.loss import (
+    GroupLoss,
+    Objective,
+    Pairs,
+    centering,
+    group_loss,
+    preference_margin,
+    rating_margin,
+    smoothed,
+    vote_weights,
+)
 
 
-def loss_of(scores: list[float], pairs: list[tuple[int, int, float]], centering: float = 0.0) -> GroupLoss:
+def pairs_of(pairs: list[tuple[int, int, float]], votes: list[float] | None = None, gap: float = 0.0) -> Pairs:
     a, b, p = zip(*pairs, strict=True)
-    return group_loss(
-        torch.tensor(scores),
-        Pairs(torch.tensor(a), torch.tensor(b), torch.tensor(p), torch.zeros(len(a), dtype=torch.int64)),
-        torch.zeros(len(scores), dtype=torch.int64),
-        1,
-        centering=centering,
+    return Pairs(
+        torch.tensor(a),
+        torch.tensor(b),
+        torch.tensor(p),
+        torch.zeros(len(a), dtype=torch.int64),
+        torch.tensor(votes or [1.0] * len(a)),
+        torch.full((len(a),), gap),
     )
+
+
+def loss_of(scores: list[float], pairs: list[tuple[int, int, float]], **objective: Any) -> GroupLoss:
+    group_N = torch.zeros(len(scores), dtype=torch.int64)
+    return group_loss(torch.tensor(scores), pairs_of(pairs), group_N, 1, Objective(**objective))
 
 
 def test_hard_label_is_minus_log_sigmoid_of_the_margin() -> None:
@@ -51,26 +68,53 @@ def test_centering_is_the_squared_mean_score() -> None:
     assert with_term - loss_of([3.0, 1.0], [(0, 1, 1.0)]).loss_G.item() == pytest.approx(0.5 * 2.0**2, rel=1e-6)
 
 
-def test_margin_is_subtracted_and_weights_average() -> None:
+def test_a_preference_margin_asks_for_more_the_surer_labelers_are() -> None:
+    margins = preference_margin(torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]), 2.0)
+    assert margins.tolist() == [2.0, 1.0, 0.0, -1.0, -2.0]
+    # A difference of 2 meets a margin of 2: nothing is left of it, and the loss is ln 2.
+    found = loss_of([2.0, 0.0], [(0, 1, 1.0)], margin="preference", margin_scale=2.0)
+    assert found.loss_G.item() == pytest.approx(math.log(2), rel=1e-6)
+    assert found.margin_G.item() == 2.0
+
+
+def test_a_rating_margin_is_the_gap_and_nothing_where_nobody_rated() -> None:
+    assert rating_margin(torch.tensor([2.0, -1.0, math.nan]), 0.5).tolist() == [1.0, -0.5, 0.0]
+    group_N = torch.zeros(2, dtype=torch.int64)
+    pairs = pairs_of([(0, 1, 1.0)], gap=3.0)
+    found = group_loss(torch.tensor([3.0, 0.0]), pairs, group_N, 1, Objective(margin="rating"))
+    assert found.loss_G.item() == pytest.approx(math.log(2), rel=1e-6)
+
+
+def test_smoothing_moves_labels_towards_one_half() -> None:
+    assert smoothed(torch.tensor([1.0, 0.0, 0.5]), 0.2).tolist() == pytest.approx([0.9, 0.1, 0.5])
+    # sigmoid(ln 9) = 0.9: with smoothed label 0.9 the loss is the label's entropy.
+    entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
+    found = loss_of([math.log(9.0), 0.0], [(0, 1, 1.0)], label_smoothing=0.2)
+    assert found.loss_G.item() == pytest.approx(entropy, rel=1e-5)
+
+
+def test_votes_weigh_pairs_inside_groups_and_between_them() -> None:
+    assert vote_weights(torch.tensor([6.0, 2.0]), 4.0).tolist() == [1.5, 0.5]
+    # Two groups of one pair each: without votes both would give ln 2.
     pairs = Pairs(
-        torch.tensor([0, 0]),
-        torch.tensor([1, 2]),
+        torch.tensor([0, 2]),
+        torch.tensor([1, 3]),
         torch.tensor([1.0, 1.0]),
-        torch.tensor([0, 0]),
-        margin_P=torch.tensor([1.0, 0.0]),
-        weight_P=torch.tensor([3.0, 1.0]),
+        torch.tensor([0, 1]),
+        torch.tensor([6.0, 2.0]),
+        torch.zeros(2),
     )
-    result = group_loss(torch.tensor([1.0, 0.0, 1.0]), pairs, torch.tensor([0, 0, 0]), 1, centering=0.0)
-    # Both differences become 0 after the margin, so both losses are ln 2.
-    assert result.loss_G.item() == pytest.approx(math.log(2), rel=1e-6)
-    # Without weights: one right pair, one tie in score.
-    assert result.accuracy_G.item() == pytest.approx(0.75)
+    found = group_loss(torch.zeros(4), pairs, torch.tensor([0, 0, 1, 1]), 2, Objective(mean_votes=4.0))
+    assert found.loss_G.tolist() == pytest.approx([1.5 * math.log(2), 0.5 * math.log(2)])
+
+
+def test_centering_term_alone() -> None:
+    assert centering(torch.tensor([3.0, 1.0, -4.0]), torch.tensor([0, 0, 1]), 2).tolist() == [4.0, 16.0]
 
 
 def test_ties_pull_scores_together_and_do_not_count_for_accuracy() -> None:
     scores = torch.tensor([2.0, 0.0], requires_grad=True)
-    pairs = Pairs(torch.tensor([0]), torch.tensor([1]), torch.tensor([0.5]), torch.tensor([0]))
-    result = group_loss(scores, pairs, torch.tensor([0, 0]), 1, centering=0.0)
+    result = group_loss(scores, pairs_of([(0, 1, 0.5)]), torch.tensor([0, 0]), 1, Objective())
     result.loss_G.sum().backward()
     assert scores.grad is not None
     assert scores.grad[0] > 0 > scores.grad[1]
@@ -83,8 +127,8 @@ def test_swapping_a_pair_and_its_label_changes_nothing() -> None:
     assert torch.allclose(forward, backward, rtol=1e-6)
 
 
-@pytest.mark.parametrize("centering", [None, 0.01])
-def test_two_hard_labelled_responses_equal_trl(tiny_base: str, tmp_path: Path, centering: float | None) -> None:
+@pytest.mark.parametrize("coefficient", [None, 0.01])
+def test_two_hard_labelled_responses_equal_trl(tiny_base: str, tmp_path: Path, coefficient: float | None) -> None:
     """TRL's RewardTrainer is the oracle: same loss, same gradients, pairs of different lengths."""
     rows = [
         {"chosen": "a warm and funny film", "rejected": "dull"},
@@ -99,7 +143,7 @@ def test_two_hard_labelled_responses_equal_trl(tiny_base: str, tmp_path: Path, c
         args=RewardConfig(
             output_dir=str(tmp_path),
             per_device_train_batch_size=3,
-            center_rewards_coefficient=centering,
+            center_rewards_coefficient=coefficient,
             bf16=False,
             gradient_checkpointing=False,
             use_cpu=True,
@@ -120,12 +164,18 @@ def test_two_hard_labelled_responses_equal_trl(tiny_base: str, tmp_path: Path, c
         ids[mask.bool()].tolist() for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
     ]
     half = len(sequences) // 2
-    ours = pad_groups([Group(i, (sequences[i], sequences[half + i]), (0,), (1,), (1.0,)) for i in range(half)], 0)
+    groups = [
+        Group(i, (Block([], (sequences[i],)), Block([], (sequences[half + i],))), (0,), (1,), (1.0,))
+        for i in range(half)
+    ]
     model.zero_grad()
-    scores = read_scores(model, ours.ids_NT, ours.mask_NT)
+    reading = prepare_reading(model, max_length=128)
+    assert reading.kind == "packed"
+    ours = collate(groups, reading, 0)
+    scores = read_packed(model, ours.rows, reading)
     # TRL centers the sum of two scores, we the mean: a quarter.
-    result = group_loss(scores, ours.pairs, ours.group_N, ours.groups, centering=4 * (centering or 0.0))
-    loss = result.loss_G.mean()
+    objective = Objective(centering=4 * (coefficient or 0.0))
+    loss = group_loss(scores, ours.pairs, ours.group_N, ours.groups, objective).loss_G.mean()
     loss.backward()
 
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)

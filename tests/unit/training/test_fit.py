@@ -1,0 +1,88 @@
+"""One training in one process and in two: the same curve, the same model, and errors that come through."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.torch import load_file
+
+from rewardloop.config import Settings, load_settings
+from rewardloop.errors import BadInputError
+from rewardloop.evidence import TrainingEvidence
+from rewardloop.preferences.build import build
+from rewardloop.training.fit import FitJob, fit
+from tests.unit.preferences.feedback import frame, group, rating
+
+
+@pytest.fixture(scope="module")
+def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("preferences")
+    texts = [f"{'good' if i % 7 > 3 else 'bad'} film number {i}" for i in range(150)]
+    groups = [group([text], [rating(a=i % 7), rating(a=i % 7)], prompt=None) for i, text in enumerate(texts)]
+    settings = smoke()
+    built = build(
+        frame(groups),
+        preferences=settings.preferences,
+        splits=settings.splits,
+        evaluation=settings.evaluation,
+        golden=frozenset(),
+    )
+    built.items.write_parquet(folder / "items.parquet")
+    built.pairs.write_parquet(folder / "pairs.parquet")
+    return folder
+
+
+def smoke(*overrides: str) -> Settings:
+    return load_settings(Path("conf/smoke.yaml"), overrides).settings
+
+
+def train(preferences: Path, base: str, output: Path, *overrides: str, **job: Any) -> TrainingEvidence:
+    settings = smoke("training.precision=float32", *overrides).section("model", "training")
+    return fit(FitJob(str(preferences), base, settings, str(output / "checkpoints"), str(output), **job))
+
+
+@pytest.fixture(scope="module")
+def alone(preferences: Path, tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingEvidence, Path]:
+    output = tmp_path_factory.mktemp("alone")
+    return train(preferences, tiny_base, output), output
+
+
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_two_processes_give_the_curve_of_one(
+    preferences: Path, tiny_base: str, tmp_path: Path, alone: tuple[TrainingEvidence, Path], sharding: str
+) -> None:
+    expected, folder = alone
+    # Small batches: each process accumulates several, and not the same number.
+    small = ("training.processes=2", "training.tokens_per_batch=120")
+    found = train(preferences, tiny_base, tmp_path, *small, f"training.sharding={sharding}")
+    assert found.processes == 2
+    assert found.tokens == expected.tokens
+    np.testing.assert_allclose(
+        [point.loss for point in found.curve], [point.loss for point in expected.curve], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        [point.loss for point in found.validation], [point.loss for point in expected.validation], rtol=1e-5
+    )
+    first, second = (load_file(where / "model" / "model.safetensors") for where in (folder, tmp_path))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_allclose(second[name].numpy(), value.numpy(), atol=1e-5)
+
+
+def test_an_error_in_one_of_two_processes_is_the_error_of_the_training(
+    preferences: Path, tiny_base: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInputError, match="tokens_per_batch: found 8"):
+        train(preferences, tiny_base, tmp_path, "training.processes=2", "training.tokens_per_batch=8")
+
+
+def test_only_the_named_groups_are_trained_on(preferences: Path, tiny_base: str, tmp_path: Path) -> None:
+    known = pl.read_parquet(preferences / "pairs.parquet").filter(split="train")["group"].unique().sort().to_list()
+    evidence = train(preferences, tiny_base, tmp_path, groups=known[:3])
+    assert evidence.groups == 3
+    scoring = json.loads((tmp_path / "scoring.json").read_text())
+    assert scoring["base"] == "random:tiny"
+    assert len(scoring["tokenizer"]) == 64
