@@ -117,7 +117,7 @@ class WarmStartSettings(_Section):
     """How a retrain goes on from the champion instead of from the base."""
 
     enabled: bool = True
-    replay_share: Annotated[float, Field(ge=0)] = 1.0
+    replay_share: Annotated[float, Field(ge=0)] = 0.5
     """Groups of earlier batches that are trained on again, per group of the new ones."""
     replay_half_life_days: Annotated[float, Field(gt=0)] | None = None
     """An earlier group this much older is half as likely to be replayed; None: age does not matter."""
@@ -125,8 +125,8 @@ class WarmStartSettings(_Section):
     """The champion knows most of it already: smaller steps disturb it less."""
     tolerance: Annotated[float, Field(ge=0)] = 0.01
     """By how much the validation accuracy may fall below the champion's; else the base is trained on everything."""
-    check_items: Positive = 512
-    """Held-out answers that are scored before and after (a seeded sample)."""
+    check_items: Positive = 128
+    """Answers of the test split, known to the champion, that are scored before and after (a seeded sample)."""
 
 
 class TrainingSettings(_Section):

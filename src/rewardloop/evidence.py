@@ -220,6 +220,8 @@ class TrainingEvidence(Evidence):
     seed: int
     curve: list[CurvePoint]
     validation: list[ValidationPoint]
+    held_out: dict[str, BeforeAfter] = Field(default_factory=dict)
+    """Of a training that began with a reward model: validation, old_validation, old_test."""
     warm_start: WarmStartEvidence | None = None
     """None: there was no champion, or warm starts are switched off."""
 

@@ -25,6 +25,7 @@ from rewardloop.modeling.reward_model import build_reward_model, encoding_for, s
 from rewardloop.modeling.scoring import Encoder, Encoding
 from rewardloop.training.checkpoint import CheckpointFolder
 from rewardloop.training.collation import encode_groups
+from rewardloop.training.old_answers import OldAnswers
 from rewardloop.training.reward import RewardTrainer
 
 _ERROR = "error.json"
@@ -44,8 +45,9 @@ class FitJob:
     output: str
     groups: Sequence[int] | None = None
     """Numbers of the training split's groups to train on; None: all."""
-    may_stay: bool = False
-    """Whether the weights before the first step may turn out to be the best: they are a reward model's."""
+    known_batches: Sequence[str] | None = None
+    """Set when ``start`` is a reward model: digests of the batches it knows. Its own weights may then turn out to be
+    the best, and a sample of held-out answers is scored before and after."""
 
 
 def fit(job: FitJob) -> TrainingEvidence:
@@ -80,6 +82,8 @@ def fit_here(job: FitJob) -> TrainingEvidence:
         chosen = chosen.filter(pl.col("group").is_in(list(job.groups)))
     train = encode_groups(items.filter(split="train"), chosen, encoder)
     validation = encode_groups(items.filter(split="validation"), pairs.filter(split="validation"), encoder)
+    warm = job.known_batches is not None
+    old = OldAnswers.of(items, pairs, job.known_batches or (), settings) if warm else None
     trainer = RewardTrainer(
         model,
         tokenizer.pad_token_id or 0,
@@ -87,6 +91,7 @@ def fit_here(job: FitJob) -> TrainingEvidence:
         train=train.groups,
         validation=validation.groups,
         max_length=model_settings.max_length,
+        watched=encode_groups(old.items, old.pairs, encoder).groups if old else (),
     )
     if trainer.reading.reason and trainer.processes.first:
         print(f"trained padded, several times slower: {trainer.reading.reason}", flush=True)
@@ -98,7 +103,7 @@ def fit_here(job: FitJob) -> TrainingEvidence:
             bar.update(step - bar.n)
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
 
-        result = trainer.run(CheckpointFolder(Path(job.checkpoints)), each_step=show, may_stay=job.may_stay)
+        result = trainer.run(CheckpointFolder(Path(job.checkpoints)), each_step=show, may_stay=warm)
     evidence = TrainingEvidence(
         base=model_settings.base,
         method=_method(settings),
@@ -111,6 +116,7 @@ def fit_here(job: FitJob) -> TrainingEvidence:
         truncated_prompts=train.truncated_prompts + validation.truncated_prompts,
         dropped_responses=train.dropped_responses + validation.dropped_responses,
         seed=settings.seed,
+        held_out=old.compare(trainer) if old else {},
         **vars(result),
     )
     if trainer.processes.first:

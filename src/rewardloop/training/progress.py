@@ -24,6 +24,8 @@ class Progress:
     stopped_early: bool = False
     curve: list[dict[str, float]] = field(default_factory=list)
     validation: list[dict[str, float]] = field(default_factory=list)
+    right_before: list[int] | None = None
+    """Of each watched group, before the first step: decided pairs in the right order."""
 
 
 @dataclass

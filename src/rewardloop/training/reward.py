@@ -60,6 +60,7 @@ class RewardTrainer:
         train: Sequence[Group],
         validation: Sequence[Group],
         max_length: int,
+        watched: Sequence[Group] = (),
     ) -> None:
         if not train or not validation:
             raise BadInputError("no group with a compared pair is left to train on or to validate with; add feedback")
@@ -74,6 +75,9 @@ class RewardTrainer:
         self.reading = prepare_reading(scoring_module(model), max_length=max_length, pad_id=pad_id)
         self.train = sample(train, settings.max_groups, settings.seed)
         self.validation = sample(validation, settings.validation_groups, settings.seed)
+        self.watched = [*self.validation, *watched]
+        """Groups whose pairs are counted before the first step and after the last."""
+        self.right_after: list[int] = []
         self.budget = self._budget()
         votes = [count for group in self.train for count in group.votes or [1.0] * len(group.a)]
         self.objective = Objective.of(settings, float(np.mean(votes)))
@@ -110,13 +114,13 @@ class RewardTrainer:
     ) -> RewardTraining:
         """Train to the end, from the checkpoint if there is one.
 
-        The model of a single process, or a replicated one, then has the best weights; a sharded one does not, ``best``
-        holds them in the first process.
+        The model then has the best weights; ``best_weights`` has them whole, also where the model is sharded.
 
         Args:
             checkpoints: where to continue from and to save to.
             each_step: told the number and loss of every step.
-            may_stay: whether the weights before the first step may turn out to be the best.
+            may_stay: whether the weights before the first step may turn out to be the best; then the watched groups
+                are counted too.
 
         Raises:
             BadInputError: the loss is not a finite number (the last good checkpoint stays), memory is used up, or the
@@ -132,7 +136,12 @@ class RewardTrainer:
                 self.progress.operations += self._before[1]
                 if may_stay and resumed is None:
                     self._validate()
+                    self.progress.right_before = self._count_right()
                 self._loop(checkpoints, each_step)
+                if self.best or self.processes.count > 1:
+                    set_trained_weights(self.reader, self.best)
+                if may_stay:
+                    self.right_after = self._count_right()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -146,8 +155,6 @@ class RewardTrainer:
                 "training: the validation loss was never a finite number, the training diverged; lower "
                 f"training.learning_rate (now {self.settings.learning_rate:g})"
             )
-        if not self.processes.sharded:
-            set_trained_weights(self.reader, self.best)
         return self._result(resumed)
 
     def best_weights(self) -> Weights:
@@ -255,6 +262,21 @@ class RewardTrainer:
             self.progress.without_improvement += 1
             self.progress.stopped_early = self.progress.without_improvement >= self.settings.patience
 
+    @torch.no_grad()
+    def _count_right(self) -> list[int]:
+        """Decided pairs in the right order, per watched group; every process counts all of them."""
+        self.reader.eval()
+        right = [0] * len(self.watched)
+        for row in plan([group.size(self.reading) for group in self.watched], self.budget, 1)[0]:
+            batch = self._collate([self.watched[i] for i in row], [len(self.train) + i for i in row])
+            scores = self.reader(batch.rows.to(self.device)).cpu()
+            pairs = batch.pairs
+            correct = ((scores[pairs.a_P] > scores[pairs.b_P]) == (pairs.p_P > 0.5)) & (pairs.p_P != 0.5)
+            for number, place in enumerate(row):
+                right[place] = int(correct[pairs.group_P == number].sum())
+        self.reader.train()
+        return right
+
     def _plot(self, window: Sequence[tuple[float, float, float]]) -> None:
         losses, accuracies, margins = (np.array(values) for values in zip(*window, strict=True))
         self.progress.curve.append(
@@ -280,7 +302,7 @@ class RewardTrainer:
 
     def _budget(self) -> int:
         """Tokens that go through the model at once."""
-        largest = max([*self.train, *self.validation], key=lambda group: group.size(self.reading))
+        largest = max([*self.train, *self.watched], key=lambda group: group.size(self.reading))
         size = largest.size(self.reading)
         wanted = self.settings.tokens_per_batch
         if wanted is None:
@@ -297,12 +319,12 @@ class RewardTrainer:
     def _fits_frozen(self) -> bool:
         if not self.frozen.count or self.reading.kind == "padded" or self.processes.count > 1:
             return False
-        needed = self.frozen.bytes_needed([*self.train, *self.validation], self.reading)
+        needed = self.frozen.bytes_needed([*self.train, *self.watched], self.reading)
         return needed <= self.settings.frozen_cache_gb * 1e9
 
     def _compute_frozen(self) -> None:
         started = time.monotonic()
-        groups = [*self.train, *self.validation]
+        groups = [*self.train, *self.watched]
         self.model.eval()
         self._hidden = self.frozen.compute(groups, self.reading, self.device, self._autocast)
         tokens = sum(group.size(self.reading) for group in groups)

@@ -11,15 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from rewardloop.config import ModelSettings, TrainingSettings
-from rewardloop.evidence import BeforeAfter, TrainingEvidence, WarmStartEvidence
+from rewardloop.evidence import TrainingEvidence, WarmStartEvidence
 from rewardloop.modeling.reward_model import encoding_for, freeze_template, tokenizer_digest
-from rewardloop.modeling.scoring import Floats, RewardScorer
 from rewardloop.training.fit import FitJob, fit
-from rewardloop.training.replay import Selection, is_new, select_groups
+from rewardloop.training.replay import Selection, select_groups
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,6 @@ def fit_from_champion(
     sections = json.loads(job.settings)
     settings = TrainingSettings.model_validate(sections["training"])
     items = pl.read_parquet(Path(job.preferences) / "items.parquet")
-    pairs = pl.read_parquet(Path(job.preferences) / "pairs.parquet")
     reason = _obstacle(job, ModelSettings.model_validate(sections["model"]), champion, items)
     chosen = select_groups(
         items.filter(split="train"),
@@ -59,27 +56,22 @@ def fit_from_champion(
     reason = reason or _nothing_new(chosen, items)
     if reason:
         return _from_base(job, fallback, WarmStartEvidence(champion=champion.name, used=False, reason=reason))
-    check = _HeldOut.of(items, pairs, champion.batches, settings)
-    before = check.scores(champion.directory)
     slower = settings.learning_rate * settings.warm_start.learning_rate_scale
     warm = replace(
         job,
         start=str(champion.directory / "model"),
         settings=json.dumps(sections | {"training": sections["training"] | {"learning_rate": slower}}),
         groups=[*chosen.new, *chosen.replayed],
-        may_stay=True,
+        known_batches=sorted(champion.batches),
     )
     evidence = fit(warm)
-    after = check.scores(Path(job.output))
     report = WarmStartEvidence(
         champion=champion.name,
         used=True,
         reason="",
         new_groups=len(chosen.new),
         replayed_groups=len(chosen.replayed),
-        validation=check.compare("validation", before, after, old=False),
-        old_validation=check.compare("validation", before, after, old=True),
-        old_test=check.compare("test", before, after, old=True),
+        **evidence.held_out,
         seconds=evidence.seconds,
     )
     reason = _worse(report, settings.warm_start.tolerance)
@@ -132,62 +124,3 @@ def _worse(report: WarmStartEvidence, tolerance: float) -> str:
                 f"{found.after:.3f}, more than training.warm_start.tolerance ({tolerance:g}) below"
             )
     return ""
-
-
-@dataclass(frozen=True)
-class _HeldOut:
-    """A sample of held-out answers and the decided pairs among them."""
-
-    items: pl.DataFrame
-    pairs: pl.DataFrame
-    total: int
-
-    @classmethod
-    def of(
-        cls, items: pl.DataFrame, pairs: pl.DataFrame, known: Collection[str], settings: TrainingSettings
-    ) -> "_HeldOut":
-        drawn = np.random.default_rng(settings.seed)
-        parts = []
-        for split in ("validation", "test"):
-            part = items.filter(split=split)
-            # Whole groups where there are groups: pairs are inside them.
-            groups = part["group"].unique().sort().to_numpy()
-            size = len(part) / max(1, len(groups))
-            wanted = max(1, int(settings.warm_start.check_items / size))
-            if (groups < 0).any():
-                rows = drawn.permutation(len(part))[: settings.warm_start.check_items]
-                parts.append(part[np.sort(rows)])
-            else:
-                parts.append(part.filter(pl.col("group").is_in(drawn.permutation(groups)[:wanted].tolist())))
-        chosen = pl.concat(parts).with_columns((~is_new(known)).alias("old"))
-        inside = pairs.filter(
-            pl.col("split").is_in(["validation", "test"])
-            & (pl.col("p") != 0.5)
-            & pl.col("a").is_in(chosen["item"].implode())
-            & pl.col("b").is_in(chosen["item"].implode())
-        )
-        return cls(chosen, inside, len(items))
-
-    def scores(self, directory: Path) -> Floats:
-        """Raw scores by item of the reward model in ``directory``; NaN elsewhere."""
-        found = np.full(self.total, np.nan)
-        scorer = RewardScorer.load(directory)
-        found[self.items["item"].to_numpy()] = scorer.raw_scores(
-            self.items["prompt"].to_list(), self.items["response"].to_list()
-        )
-        return found
-
-    def compare(self, split: str, before: Floats, after: Floats, *, old: bool) -> BeforeAfter | None:
-        """Accuracy of both on the same pairs of a split; None where there is none."""
-        known = self.items.filter(pl.col("old"))["item"] if old else self.items["item"]
-        pairs = self.pairs.filter(
-            (pl.col("split") == split) & pl.col("a").is_in(known.implode()) & pl.col("b").is_in(known.implode())
-        )
-        a, b, p = (pairs[name].to_numpy() for name in ("a", "b", "p"))
-        scored = ~np.isnan(before[a] + before[b] + after[a] + after[b])
-        if not scored.any():
-            return None
-        first, second = (
-            float(np.mean(np.where(s[a] == s[b], 0.5, (s[a] > s[b]) == (p > 0.5))[scored])) for s in (before, after)
-        )
-        return BeforeAfter(pairs=int(scored.sum()), before=first, after=second)

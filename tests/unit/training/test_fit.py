@@ -72,6 +72,20 @@ def test_two_processes_give_the_curve_of_one(
         np.testing.assert_allclose(second[name].numpy(), value.numpy(), atol=1e-5)
 
 
+def test_two_processes_that_go_on_from_a_model_check_what_one_checks(
+    preferences: Path, alone: tuple[TrainingEvidence, Path], tmp_path: Path
+) -> None:
+    start = str(alone[1] / "model")
+    one = train(preferences, start, tmp_path / "one", known_batches=["batch-1"])
+    wanted = ("training.processes=2", "training.sharding=fsdp")
+    two = train(preferences, start, tmp_path / "two", *wanted, known_batches=["batch-1"])
+    assert one.held_out.keys() == {"validation", "old_validation", "old_test"}
+    for name, found in one.held_out.items():
+        assert two.held_out[name].pairs == found.pairs > 5
+        assert two.held_out[name].before == pytest.approx(found.before, abs=0.02)
+        assert two.held_out[name].after == pytest.approx(found.after, abs=0.02)
+
+
 def test_an_error_in_one_of_two_processes_is_the_error_of_the_training(
     preferences: Path, tiny_base: str, tmp_path: Path
 ) -> None:

@@ -106,9 +106,7 @@ class RewardScorer:
         scores = np.full(len(responses), np.nan)
         for start in range(0, len(responses), _CHUNK):
             part = slice(start, start + _CHUNK)
-            scores[part] = self._decided(prompts[part], responses[part], tokens_per_batch)
-            if progress:
-                progress(len(responses[part]))
+            scores[part] = self._decided(prompts[part], responses[part], tokens_per_batch, progress)
         return scores
 
     def stream(
@@ -145,11 +143,17 @@ class RewardScorer:
             raise ValueError("this reward model has no certified threshold, so it cannot accept or block")
         return np.asarray(scores >= self.threshold)
 
-    def _decided(self, prompts: Sequence[Messages], responses: Sequence[str], tokens: int) -> Floats:
+    def _decided(
+        self,
+        prompts: Sequence[Messages],
+        responses: Sequence[str],
+        tokens: int,
+        progress: Callable[[int], object] | None,
+    ) -> Floats:
         """Scores of one chunk: rounded where that is allowed and cannot decide, else in float32."""
         if self.rounding is None:
-            return self._raw(prompts, responses, tokens)
-        scores = self._raw(prompts, responses, tokens, model=self._rounded)
+            return self._raw(prompts, responses, tokens, progress=progress)
+        scores = self._raw(prompts, responses, tokens, model=self._rounded, progress=progress)
         if self.threshold is not None:
             reach = _CLOSE * self.rounding
             low, high = self.public(scores - reach), self.public(scores + reach)
@@ -159,7 +163,13 @@ class RewardScorer:
         return scores
 
     def _raw(
-        self, prompts: Sequence[Messages], responses: Sequence[str], tokens: int = _TOKENS, *, model: Any = None
+        self,
+        prompts: Sequence[Messages],
+        responses: Sequence[str],
+        tokens: int = _TOKENS,
+        *,
+        model: Any = None,
+        progress: Callable[[int], object] | None = None,
     ) -> Floats:
         encoded = [self.encoder(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         known = [place for place, sequence in enumerate(encoded) if sequence is not None]
@@ -169,6 +179,10 @@ class RewardScorer:
         with torch.inference_mode(), _autocast(self.model.device, model is not None):
             for places, values in read(model if model is not None else self.model, sequences, tokens):
                 scores[[known[place] for place in places]] = values.double().cpu().numpy()
+                if progress:
+                    progress(len(places))
+        if progress:
+            progress(len(encoded) - len(known))
         return scores
 
     def _read_packed(
