@@ -227,6 +227,12 @@ def test_gradient_checkpointing_changes_no_loss(tiny_base: str) -> None:
     np.testing.assert_allclose(saved, plain, rtol=1e-5)
 
 
+def test_compiled_layers_give_the_same_losses(tiny_base: str) -> None:
+    plain, _ = losses_of(tiny_base)
+    compiled, _ = losses_of(tiny_base, compile=True)
+    np.testing.assert_allclose(compiled, plain, rtol=1e-4)
+
+
 def test_a_base_that_cannot_be_packed_trains_padded_and_learns(tiny_base: str, tmp_path: Path) -> None:
     from tests.bases import PADDED, make_base
 

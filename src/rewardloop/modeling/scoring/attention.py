@@ -97,6 +97,8 @@ def packed_attention(
     return out.transpose(1, 2).contiguous(), None
 
 
+# Every row has other parts, and each would be compiled anew.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _by_part(
     query: Tensor,
     key: Tensor,
