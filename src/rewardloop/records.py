@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -157,11 +157,20 @@ def text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def prompt_key(turns: Iterable[tuple[str, str]]) -> str:
+    """Digest of a prompt's (role, content) turns as splits see them: equal keys are the same prompt."""
+    return text_digest("\x1e".join(f"{role}\x1f{normalize_text(content)}" for role, content in turns))
+
+
+def bucket(salt: str, document: str) -> float:
+    """A number in [0, 1) that depends on nothing but its arguments."""
+    return int(hashlib.sha256(f"{salt}\x1f{document}".encode()).hexdigest()[:13], 16) / 16**13
+
+
 def document_key(group: FeedbackGroup) -> str:
     """What must never span two splits: the prompt; without one, the document; without one, the text itself."""
     if group.prompt:
-        turns = (f"{message.role}\x1f{normalize_text(message.content)}" for message in group.prompt)
-        return text_digest("\x1e".join(turns))
+        return prompt_key((message.role, message.content) for message in group.prompt)
     if group.document_id is not None:
         return text_digest(f"{group.source or ''}\x1f{group.document_id}")
     return text_digest("\x1e".join(sorted(normalize_text(response.content) for response in group.responses)))

@@ -12,15 +12,16 @@ import polars as pl
 
 from rewardloop.records import FeedbackGroup, document_key
 
-_MESSAGES: pl.DataType = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+MESSAGES: pl.DataType = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 _VALUES: pl.DataType = pl.List(pl.Struct({"response_id": pl.String, "value": pl.Float64}))
 
 
-def _schema(columns: dict[str, pl.DataType | type[pl.DataType]]) -> pl.Schema:
+def schema(columns: dict[str, pl.DataType | type[pl.DataType]]) -> pl.Schema:
+    """Columns with their types."""
     return pl.Schema(columns)
 
 
-FEEDBACK = _schema(
+FEEDBACK = schema(
     {
         "record": pl.String,  # SHA-256 of the whole canonical record: equal rows are duplicates
         "content": pl.String,  # SHA-256 of prompt and responses: groups of later batches with it add labels
@@ -28,7 +29,7 @@ FEEDBACK = _schema(
         "place": pl.String,  # where it came from, for messages: "labels.csv:17"
         "group_id": pl.String,
         "document_id": pl.String,
-        "prompt": _MESSAGES,
+        "prompt": MESSAGES,
         "responses": pl.List(pl.Struct({"response_id": pl.String, "content": pl.String, "model": pl.String})),
         "labels": pl.List(
             pl.Struct(
@@ -50,14 +51,14 @@ FEEDBACK = _schema(
 )
 """A corpus snapshot has one column more, ``batch``: the digest of the batch a row came with."""
 
-ITEMS = _schema(
+ITEMS = schema(
     {
         "item": pl.Int32,  # 0 .. len - 1, the row's own position
         "group": pl.Int32,
         "split": pl.String,
         "document": pl.String,
         "segment": pl.String,
-        "prompt": _MESSAGES,
+        "prompt": MESSAGES,
         "response": pl.String,
         "response_id": pl.String,
         "model": pl.String,
@@ -70,7 +71,7 @@ ITEMS = _schema(
     }
 )
 
-PAIRS = _schema(
+PAIRS = schema(
     {
         "split": pl.String,
         "group": pl.Int32,  # -1 for held-out pairs across groups

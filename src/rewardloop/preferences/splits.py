@@ -3,27 +3,23 @@
 In: feedback rows. Out: the split of each row, or why it is left out. A document's split depends on nothing but the
 document, so that what a champion was trained on never becomes its test when more feedback comes. Texts without a prompt
 may be part of several documents or lists: such a text stays in the first of golden, train, validation, calibration and
-test that has it, and rows of later splits that hold it are left out. Golden documents are frozen.
+test that has it, and rows of later splits that hold it are left out. Golden documents are frozen. What was picked on
+purpose is never judged by; comparisons of a policy with its reference are trained on only, since answers of one policy
+would move the score scale that validation gives.
 """
-
-import hashlib
 
 import numpy as np
 import polars as pl
 
 from rewardloop.config import SplitSettings
-from rewardloop.records import normalize_text
+from rewardloop.records import bucket, normalize_text
 
 HELD_OUT = ("calibration", "test", "golden")
 NOT_RANDOM = "not sampled at random, so it cannot enter calibration, test or golden"
+TRAINED_ONLY = "sampled for a comparison, which is only trained on, so it cannot enter validation"
 TOUCHES_GOLDEN = "shares a text with the golden set"
 SHARES_TEXT = "shares a text with another document that is trained on, or comes in an earlier split"
 _PRECEDENCE = {split: place for place, split in enumerate(("golden", "train", "validation", "calibration", "test"))}
-
-
-def bucket(salt: str, document: str) -> float:
-    """A number in [0, 1) that depends on nothing but its arguments."""
-    return int(hashlib.sha256(f"{salt}\x1f{document}".encode()).hexdigest()[:13], 16) / 16**13
 
 
 def place_rows(feedback: pl.DataFrame, settings: SplitSettings, golden: frozenset[str]) -> pl.DataFrame:
@@ -39,7 +35,13 @@ def place_rows(feedback: pl.DataFrame, settings: SplitSettings, golden: frozense
         .with_columns(
             pl.when(pl.col("document").is_in(list(golden))).then(pl.lit("golden")).otherwise("split").alias("split")
         )
-        .with_columns(pl.when(held_out & (pl.col("sampling") != "random")).then(pl.lit(NOT_RANDOM)).alias("why"))
+        .with_columns(
+            pl.when(held_out & (pl.col("sampling") != "random"))
+            .then(pl.lit(NOT_RANDOM))
+            .when((pl.col("split") == "validation") & (pl.col("sampling") == "comparison"))
+            .then(pl.lit(TRAINED_ONLY))
+            .alias("why")
+        )
         .with_row_index("row")
     )
     first = _first_place(placed)

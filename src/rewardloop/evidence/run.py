@@ -1,0 +1,39 @@
+"""Evidence of a run and of each of its steps."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from rewardloop.evidence.base import Evidence
+
+
+class StepRecord(Evidence):
+    """What happened to one step of one run; KFP itself loses exit codes and causes."""
+
+    step: str
+    status: Literal["running", "finished", "failed", "cached"]
+    started_at: str
+    seconds: float | None = None
+    produced: str = ""
+    error: str | None = None
+    exit_code: int | None = None
+
+
+class RunRecord(Evidence):
+    """One pipeline run, as the report sees it."""
+
+    run_id: str
+    pipeline: Literal["retrain", "retrain-and-align"] = "retrain"
+    """Which steps the run has."""
+    organization: str
+    corpus_digest: str
+    config_digest: str
+    started_at: str
+    seconds: float | None = None
+    status: Literal["running", "blessed", "not blessed", "failed"] = "running"
+    mlflow_run_id: str | None = None
+    tracking_uri: str | None = None
+    settings: dict[str, str] = Field(default_factory=dict)
+    """Flattened setting -> value."""
+    origins: dict[str, str] = Field(default_factory=dict)
+    """Flattened setting -> where the value came from."""
