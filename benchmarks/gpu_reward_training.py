@@ -25,26 +25,20 @@ from rewardloop.training.reward import RewardTrainer
 _ROWS = (2048, 8192)
 _GROUPS_PER_STEP = 64
 _WARM_UP = 3
+_VOCABULARY = 32_000
 
 
 def build(layers: int) -> Any:
     """A Llama with 2048 dimensions: 24 layers make 1.3 billion weights."""
-    from transformers import LlamaConfig, LlamaForSequenceClassification
-
-    config = LlamaConfig(
-        vocab_size=32_000,
-        hidden_size=2048,
-        intermediate_size=5504,
-        num_hidden_layers=layers,
-        num_attention_heads=16,
-        num_key_value_heads=16,
-        max_position_embeddings=8192,
-        num_labels=1,
-        pad_token_id=0,
-    )
-    torch.manual_seed(0)
     with torch.device("cuda"):
-        return LlamaForSequenceClassification(config).float()
+        return workloads.random_llama(
+            layers,
+            vocab_size=_VOCABULARY,
+            hidden_size=2048,
+            intermediate_size=5504,
+            num_attention_heads=16,
+            num_key_value_heads=16,
+        )
 
 
 def measure(layers: int, steps: int, row: int, *, padded: bool) -> dict[str, Any]:
@@ -54,8 +48,8 @@ def measure(layers: int, steps: int, row: int, *, padded: bool) -> dict[str, Any
             number,
             (
                 Block(
-                    [token % 32_000 for token in one["prompt"]],
-                    tuple([t % 32_000 for t in r] for r in one["responses"]),
+                    [token % _VOCABULARY for token in one["prompt"]],
+                    tuple([t % _VOCABULARY for t in r] for r in one["responses"]),
                 ),
             ),
             tuple(int(pair[0]) for pair in one["pairs"]),

@@ -16,8 +16,21 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from rewardloop.modeling.base import prepare_base
+
 PAD, EOS, FIRST_TOKEN, VOCABULARY = 0, 1, 3, 49152
 _POLITENESS_GROUP = 13  # what one set of five workers was given to rate
+_SMOLLM_135M = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "max_position_embeddings": 8192,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+}
 
 
 class Group(TypedDict):
@@ -89,12 +102,31 @@ def make_base(folder: Path, layers: int = 8) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
-        _write_tokenizer(temporary)
-        _write_model(temporary, layers)
+        _write_tokenizer(temporary, folder.parent / "base-models")
+        random_llama(layers).save_pretrained(temporary)
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def random_llama(layers: int, *, causal: bool = False, **shape: Any) -> Any:
+    """A reward model, or a policy, with seeded random float32 weights, like SmolLM2-135M but for ``shape``."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+
+    config = LlamaConfig(
+        **(_SMOLLM_135M | shape),
+        num_hidden_layers=layers,
+        num_labels=1,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        bos_token_id=None,
+        dtype="float32",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return (LlamaForCausalLM if causal else LlamaForSequenceClassification)(config)
 
 
 def _group(rng: np.random.Generator, prompt_length: int, response_lengths: Sequence[int]) -> Group:
@@ -123,44 +155,10 @@ def _lengths(rng: np.random.Generator, count: int, *, mean: float, sigma: float,
     return np.clip(np.rint(drawn), low, high).astype(int).tolist()
 
 
-def _write_tokenizer(folder: Path) -> None:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+def _write_tokenizer(folder: Path, cache: Path) -> None:
+    from transformers import AutoTokenizer
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<eos>",  # noqa: S106
-        pad_token="<pad>",  # noqa: S106
-        model_input_names=["input_ids", "attention_mask"],
-    ).save_pretrained(folder)
-
-
-def _write_model(folder: Path, layers: int) -> None:
-    import torch
-    from transformers import LlamaConfig, LlamaForSequenceClassification
-
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=layers,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        max_position_embeddings=8192,
-        rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
-        num_labels=1,
-        pad_token_id=PAD,
-        eos_token_id=EOS,
-        bos_token_id=None,
-        dtype="float32",
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        LlamaForSequenceClassification(config).save_pretrained(folder)
+    # Only what a Llama reads: its forward pass knows no token types.
+    names = ["input_ids", "attention_mask"]
+    tokenizer = AutoTokenizer.from_pretrained(prepare_base("random:tiny", cache), model_input_names=names)
+    tokenizer.save_pretrained(folder)

@@ -11,14 +11,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rewardloop.config import Settings, load_settings
 from rewardloop.evidence import TrainingEvidence
 from rewardloop.modeling.parity import check_parity
 from rewardloop.modeling.reward_model import weights_digest
 from rewardloop.modeling.scoring import RewardScorer
-from rewardloop.preferences.build import build
 from rewardloop.steps.train_reward_model import train_reward_model
-from tests.unit.preferences.feedback import frame, group, rating
+from tests.preferences_tables import smoke_settings, write_film_tables
 
 CALL = """
 import sys
@@ -34,28 +32,11 @@ train_reward_model(
 
 @pytest.fixture(scope="module")
 def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("preferences")
-    texts = [f"{'good' if i % 7 > 3 else 'bad'} film number {i}" for i in range(300)]
-    groups = [group([text], [rating(a=i % 7), rating(a=i % 7)], prompt=None) for i, text in enumerate(texts)]
-    settings = smoke()
-    built = build(
-        frame(groups),
-        preferences=settings.preferences,
-        splits=settings.splits,
-        evaluation=settings.evaluation,
-        golden=frozenset(),
-    )
-    built.items.write_parquet(folder / "items.parquet")
-    built.pairs.write_parquet(folder / "pairs.parquet")
-    return folder
-
-
-def smoke(*overrides: str) -> Settings:
-    return load_settings(Path("conf/smoke.yaml"), overrides).settings
+    return write_film_tables(tmp_path_factory.mktemp("preferences"), 300)
 
 
 def train(preferences: Path, out: Path, *overrides: str) -> TrainingEvidence:
-    settings = smoke(*overrides).section("model", "training")
+    settings = smoke_settings(*overrides).section("model", "training")
     train_reward_model(
         preferences=preferences,
         store="",
@@ -84,7 +65,7 @@ def test_saved_model_scores_as_it_was_trained(preferences: Path, tmp_path: Path,
 def test_training_goes_on_after_a_kill(preferences: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle, the same call again in another output folder: the weights of an undisturbed run."""
     overrides = ("training.epochs=20", "training.checkpoints=40", "training.patience=1000")
-    settings = smoke(*overrides).section("model", "training")
+    settings = smoke_settings(*overrides).section("model", "training")
     process = subprocess.Popen([sys.executable, "-c", CALL, str(preferences), settings, str(tmp_path / "killed")])
     home = Path(os.environ["REWARDLOOP_HOME"])
     deadline = time.monotonic() + 120

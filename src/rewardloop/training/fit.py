@@ -4,7 +4,6 @@ In: a ``FitJob``: preferences, what to start from, which groups. Out: in ``outpu
 tokenizer), ``scoring.json`` and ``training.json`` (``TrainingEvidence``), written by the first process.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -145,14 +144,6 @@ def scoring_of(encoding: Encoding, *, base: str, tokenizer: str) -> dict[str, An
         "scale": {"raw": [0.0, 1.0], "public": [0.0, 1.0]},
         "threshold": None,
     }
-
-
-def digest_of(preferences: Path, *parts: Any) -> str:
-    """Names a training: equal data and equal ``parts`` may share a checkpoint."""
-    total = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
-    for name in ("items.parquet", "pairs.parquet"):
-        total.update((preferences / name).read_bytes())
-    return total.hexdigest()
 
 
 def _launch(job: FitJob, processes: int) -> None:

@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from rewardloop.modeling.reward_model import scoring_module
-from rewardloop.modeling.scoring import Block, decoder_layers
+from rewardloop.modeling.scoring import Block, decoder_layers, fast_bfloat16
 
 # Dense bfloat16 of tensor cores, without sparsity, from NVIDIA's data sheets. The first name that is part of the
 # device's name counts.
@@ -47,10 +48,34 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     """``float32`` or ``bfloat16``; ``auto`` takes bfloat16 where the hardware computes in it."""
     if wanted != "auto":
         return wanted
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    # Emulated bfloat16 is slower than float32.
-    return "bfloat16" if torch.cpu.get_capabilities().get("avx512_bf16") else "float32"
+    return "bfloat16" if fast_bfloat16(device) else "float32"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a training ran on and what it used of that; the names are those of ``evidence.TrainingEvidence``."""
+
+    precision: str
+    device: str
+    processes: int
+    utilization: float
+    peak_flops: float
+    peak_flops_source: str
+    peak_memory_bytes: int
+
+
+def measure_usage(device: torch.device, precision: str, processes: int, *, rate: float) -> Usage:
+    """Of a training of ``rate`` useful operations per second, in all its processes together."""
+    peak = peak_flops(device, precision)
+    return Usage(
+        precision=precision,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        processes=processes,
+        utilization=rate / (peak.flops * processes),
+        peak_flops=peak.flops,
+        peak_flops_source=peak.source,
+        peak_memory_bytes=peak_memory(device),
+    )
 
 
 def peak_flops(device: torch.device, precision: str) -> Peak:
@@ -136,5 +161,10 @@ def peak_memory(device: torch.device) -> int:
     """Bytes at most: allocated on the accelerator, else resident in this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    # On Linux ru_maxrss of a started process begins at the peak of the one that started it; VmHWM is its own.
+    status = Path("/proc/self/status")
+    for line in status.read_text(encoding="utf-8").splitlines() if status.is_file() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

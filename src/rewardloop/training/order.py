@@ -36,3 +36,15 @@ class Order:
     def spread(self, times: int) -> set[int]:
         """``times`` numbers of finished steps, evenly spaced, the last of them all."""
         return {round(self.steps * (index + 1) / times) for index in range(times)} - {0}
+
+
+def cycled(count: int, size: int, step: int, seed: int) -> list[int]:
+    """``size`` positions below ``count`` for ``step``: shuffled passes one after the other, whatever the sizes."""
+    passes: dict[int, list[int]] = {}
+    places = []
+    for index in range(step * size, (step + 1) * size):
+        epoch, place = divmod(index, count)
+        if epoch not in passes:
+            passes[epoch] = np.random.default_rng((seed, epoch)).permutation(count).tolist()
+        places.append(int(passes[epoch][place]))
+    return places

@@ -9,23 +9,21 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rewardloop.config import EXECUTION, TrainingSettings
+from rewardloop.config import TrainingSettings
 from rewardloop.errors import BadInputError
-from rewardloop.evidence import CurvePoint, ValidationPoint
 from rewardloop.modeling.reward_model import scoring_module
-from rewardloop.modeling.scoring import decoder_layers, prepare_reading
+from rewardloop.modeling.scoring import decoder_layers, leave_parts_uncompiled, prepare_reading
 from rewardloop.training.batching import plan
 from rewardloop.training.checkpoint import CheckpointFolder
 from rewardloop.training.collation import Batch, Group, collate
 from rewardloop.training.frozen import FrozenLayers
-from rewardloop.training.hardware import Work, choose_precision, keep_freed_memory, peak_flops, peak_memory
+from rewardloop.training.hardware import Work, choose_precision, keep_freed_memory, measure_usage
 from rewardloop.training.loss import Objective, group_loss
 from rewardloop.training.order import Order, sample
 from rewardloop.training.processes import Processes
@@ -37,13 +35,8 @@ from rewardloop.training.reader import (
     is_out_of_memory,
     models_own_names,
 )
-from rewardloop.training.state import (
-    Weights,
-    optimizer_state,
-    set_optimizer_state,
-    set_trained_weights,
-    trained_weights,
-)
+from rewardloop.training.resumption import Resumption, about
+from rewardloop.training.state import Weights, set_trained_weights, trained_weights
 
 _CURVE_POINTS = 200
 
@@ -88,6 +81,7 @@ class RewardTrainer:
         self.keeps_frozen = self._fits_frozen()
         self.work = Work(model, self.frozen.count if self.keeps_frozen else 0)
         if settings.compile:
+            leave_parts_uncompiled()
             for layer in decoder_layers(scoring_module(model)):
                 layer.compile(dynamic=True)
         reader = Reader(model, self.reading, self._autocast)
@@ -126,18 +120,29 @@ class RewardTrainer:
             BadInputError: the loss is not a finite number (the last good checkpoint stays), memory is used up, or the
                 checkpoint is of another training.
         """
+        resumption = Resumption(
+            checkpoints,
+            about(self.settings, groups=len(self.train), trained_parameters=self.trained_parameters),
+            model=self.reader,
+            optimizer=self.optimizer,
+            scheduler=self.scheduler,
+            processes=self.processes,
+        )
         try:
             with ExitStack() as stack:
                 if self.keeps_frozen:
                     self._compute_frozen()
                     stack.enter_context(self.frozen.skipped())
-                resumed = self._restore(checkpoints)
+                restored = resumption.restore()
+                if restored is not None:
+                    self.progress, self.best = restored
+                resumed = self.progress.step if restored is not None else None
                 self.progress.seconds += self._before[0]
                 self.progress.operations += self._before[1]
                 if may_stay and resumed is None:
                     self._validate()
                     self.progress.right_before = self._count_right()
-                self._loop(checkpoints, each_step)
+                self._loop(resumption, each_step)
                 if self.best or self.processes.count > 1:
                     set_trained_weights(self.reader, self.best)
                 if may_stay:
@@ -161,7 +166,7 @@ class RewardTrainer:
         """The best trained weights by the model's own names; in the first process."""
         return models_own_names(self.best)
 
-    def _loop(self, checkpoints: CheckpointFolder, each_step: Callable[[int, float], object]) -> None:
+    def _loop(self, resumption: Resumption, each_step: Callable[[int, float], object]) -> None:
         self.reader.train()
         evaluate_at = self.order.spread(self.settings.evaluations)
         save_at = self.order.spread(self.settings.checkpoints)
@@ -175,11 +180,11 @@ class RewardTrainer:
                 self._validate()
             at_end = self.progress.step == self.steps or self.progress.stopped_early
             if at_end or self.progress.step % max(1, self.steps // _CURVE_POINTS) == 0:
-                self._plot(window)
+                self.progress.plot(window, float(self.scheduler.get_last_lr()[0]))
                 window = []
             self.progress.seconds = time.monotonic() - started
             if self.progress.step in save_at or at_end:
-                self._save(checkpoints)
+                resumption.save(self.progress, self.best)
 
     def _step(self, places: Sequence[int]) -> tuple[float, float, float]:
         """One optimizer step; the gradient is that of the mean over the step's groups, wherever they were computed."""
@@ -249,18 +254,8 @@ class RewardTrainer:
             batch = self._collate([self.validation[i] for i in row], [len(self.train) + i for i in row])
             self._add(batch, counts, sums)
         self.reader.train()
-        sums = self._together(sums)
-        loss = sums.loss / len(self.validation)
-        self.progress.validation.append(
-            {"step": self.progress.step, "loss": loss, "accuracy": sums.accuracy, "margin": sums.mean_margin}
-        )
-        if loss < self.progress.best_loss:
-            self.progress.best_loss, self.progress.best_step = loss, self.progress.step
-            self.progress.without_improvement = 0
+        if self.progress.validated(self._together(sums), len(self.validation), self.settings.patience):
             self.best = trained_weights(self.reader)
-        else:
-            self.progress.without_improvement += 1
-            self.progress.stopped_early = self.progress.without_improvement >= self.settings.patience
 
     @torch.no_grad()
     def _count_right(self) -> list[int]:
@@ -276,18 +271,6 @@ class RewardTrainer:
                 right[place] = int(correct[pairs.group_P == number].sum())
         self.reader.train()
         return right
-
-    def _plot(self, window: Sequence[tuple[float, float, float]]) -> None:
-        losses, accuracies, margins = (np.array(values) for values in zip(*window, strict=True))
-        self.progress.curve.append(
-            {
-                "step": self.progress.step,
-                "loss": float(np.mean(losses)),
-                "accuracy": _mean_of_known(accuracies),
-                "margin": _mean_of_known(margins),
-                "learning_rate": float(self.scheduler.get_last_lr()[0]),
-            }
-        )
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
@@ -339,79 +322,12 @@ class RewardTrainer:
             f"{self.settings.learning_rate:g}), or set training.precision: float32"
         )
 
-    def _save(self, checkpoints: CheckpointFolder) -> None:
-        processes = self.processes
-        state = {
-            "about": self.about(),
-            "weights": trained_weights(self.reader),
-            "best": self.best,
-            "optimizer": optimizer_state(self.reader, _plain(self.optimizer)),
-            "scheduler": self.scheduler.state_dict(),
-            "random": processes.gather(torch.get_rng_state()),
-            "random_cuda": processes.gather(torch.cuda.get_rng_state() if self.device.type == "cuda" else None),
-            "progress": asdict(self.progress),
-        }
-        if processes.first:
-            checkpoints.save(state)
-        processes.wait()
-
-    def _restore(self, checkpoints: CheckpointFolder) -> int | None:
-        state = checkpoints.load(self.about())
-        if state is None:
-            return None
-        set_trained_weights(self.reader, state["weights"])
-        set_optimizer_state(self.reader, _plain(self.optimizer), state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.best = state["best"]
-        if self.processes.rank < len(state["random"]):
-            torch.set_rng_state(state["random"][self.processes.rank])
-            if self.device.type == "cuda" and state["random_cuda"][self.processes.rank] is not None:
-                torch.cuda.set_rng_state(state["random_cuda"][self.processes.rank])
-        self.progress = Progress(**state["progress"])
-        return self.progress.step
-
-    def about(self) -> dict[str, Any]:
-        """What a checkpoint must agree with: how the work is spread and cut into batches may change."""
-        return {
-            **self.settings.model_dump(mode="json", exclude=EXECUTION),
-            "groups": len(self.train),
-            "trained weights": self.trained_parameters,
-        }
-
     def _result(self, resumed: int | None) -> RewardTraining:
-        done = self.progress
-        peak = peak_flops(self.device, self.precision)
-        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
-        rate = done.operations / max(done.seconds, 1e-9)
-        return RewardTraining(
-            steps=done.step,
-            best_step=done.best_step,
-            stopped_early=done.stopped_early,
+        rate = self.progress.operations / max(self.progress.seconds, 1e-9)
+        return RewardTraining.of(
+            self.progress,
+            measure_usage(self.device, self.precision, self.processes.count, rate=rate),
+            self.reading,
             resumed_from_step=resumed,
-            seconds=done.seconds,
-            tokens=done.tokens,
-            padding_share=1 - done.tokens / max(done.positions, 1),
-            precision=self.precision,
-            device=device,
-            processes=self.processes.count,
-            reading=self.reading.kind,
-            reading_reason=self.reading.reason,
             frozen_layers_kept=self.frozen.count if self.keeps_frozen else 0,
-            utilization=rate / (peak.flops * self.processes.count),
-            peak_flops=peak.flops,
-            peak_flops_source=peak.source,
-            peak_memory_bytes=peak_memory(self.device),
-            curve=[CurvePoint.model_validate(point) for point in done.curve],
-            validation=[ValidationPoint.model_validate(point) for point in done.validation],
         )
-
-
-def _mean_of_known(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
-
-
-def _plain(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimizer without accelerate's wrapper."""
-    plain: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
-    return plain

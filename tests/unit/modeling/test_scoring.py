@@ -218,7 +218,7 @@ def test_progress_counts_every_row(scorer: RewardScorer) -> None:
 @pytest.fixture
 def rounding(saved: Path, monkeypatch: pytest.MonkeyPatch) -> RewardScorer:
     """A scorer on hardware that is said to compute in bfloat16, with a threshold amid the scores."""
-    monkeypatch.setattr("rewardloop.modeling.scoring.scorer._fast_bfloat16", lambda device: True)
+    monkeypatch.setattr("rewardloop.modeling.scoring.scorer.fast_bfloat16", lambda device: True)
     scorer = RewardScorer.load(saved)
     with torch.no_grad():
         scorer.model.score.weight.normal_(0, 0.5)
@@ -259,6 +259,6 @@ def test_rounding_is_refused_where_a_decision_of_the_fixture_changes(rounding: R
     assert not rounding.allow_rounding(FIXTURE)
 
 
-def test_without_fast_bfloat16_scores_stay_float32(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rewardloop.modeling.scoring.scorer._fast_bfloat16", lambda device: False)
+def test_withoutfast_bfloat16_scores_stay_float32(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewardloop.modeling.scoring.scorer.fast_bfloat16", lambda device: False)
     assert not RewardScorer.load(saved).allow_rounding(FIXTURE)

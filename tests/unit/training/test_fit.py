@@ -9,38 +9,19 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file
 
-from rewardloop.config import Settings, load_settings
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import TrainingEvidence
-from rewardloop.preferences.build import build
 from rewardloop.training.fit import FitJob, fit
-from tests.unit.preferences.feedback import frame, group, rating
+from tests.preferences_tables import smoke_settings, write_film_tables
 
 
 @pytest.fixture(scope="module")
 def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("preferences")
-    texts = [f"{'good' if i % 7 > 3 else 'bad'} film number {i}" for i in range(150)]
-    groups = [group([text], [rating(a=i % 7), rating(a=i % 7)], prompt=None) for i, text in enumerate(texts)]
-    settings = smoke()
-    built = build(
-        frame(groups),
-        preferences=settings.preferences,
-        splits=settings.splits,
-        evaluation=settings.evaluation,
-        golden=frozenset(),
-    )
-    built.items.write_parquet(folder / "items.parquet")
-    built.pairs.write_parquet(folder / "pairs.parquet")
-    return folder
-
-
-def smoke(*overrides: str) -> Settings:
-    return load_settings(Path("conf/smoke.yaml"), overrides).settings
+    return write_film_tables(tmp_path_factory.mktemp("preferences"), 150)
 
 
 def train(preferences: Path, base: str, output: Path, *overrides: str, **job: Any) -> TrainingEvidence:
-    settings = smoke("training.precision=float32", *overrides).section("model", "training")
+    settings = smoke_settings("training.precision=float32", *overrides).section("model", "training")
     return fit(FitJob(str(preferences), base, settings, str(output / "checkpoints"), str(output), **job))
 
 

@@ -1,9 +1,14 @@
-"""Operations are counted by hand on a model small enough for that."""
+"""Operations are counted by hand on a model small enough for that; memory is that of one process alone."""
 
+import subprocess
+import sys
+
+import numpy as np
+import pytest
 import torch
 
 from rewardloop.modeling.scoring import Block
-from rewardloop.training.hardware import Work, choose_precision, peak_flops
+from rewardloop.training.hardware import Work, choose_precision, peak_flops, peak_memory
 from tests.bases import make_base
 
 _LLAMA = {
@@ -47,3 +52,11 @@ def test_the_peak_of_a_cpu_is_measured() -> None:
 def test_a_named_precision_is_taken_as_it_is() -> None:
     assert choose_precision("float32", torch.device("cpu")) == "float32"
     assert choose_precision("bfloat16", torch.device("cpu")) == "bfloat16"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no peak of a started program alone")
+def test_a_started_process_does_not_answer_for_the_memory_of_the_one_that_started_it() -> None:
+    held = np.ones(100_000_000)
+    code = "import torch; from rewardloop.training.hardware import peak_memory; print(peak_memory(torch.device('cpu')))"
+    started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 50_000_000 < int(started.stdout) < peak_memory(torch.device("cpu")) - held.nbytes / 2

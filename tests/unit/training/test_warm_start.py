@@ -8,19 +8,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rewardloop.config import Settings, load_settings
 from rewardloop.evidence import TrainingEvidence, WarmStartEvidence
-from rewardloop.preferences.build import build
 from rewardloop.training.fit import FitJob, fit
 from rewardloop.training.warm_start import Champion, fit_from_champion
+from tests.preferences_tables import smoke_settings, write_tables
 from tests.unit.preferences.feedback import frame, group, rating
 
 TIMES = {"first": datetime(2026, 1, 1, tzinfo=UTC), "second": datetime(2026, 2, 1, tzinfo=UTC)}
-
-
-def smoke(*overrides: str) -> Settings:
-    wanted = ("training.precision=float32", "training.epochs=4", *overrides)
-    return load_settings(Path("conf/smoke.yaml"), wanted).settings
 
 
 def sentences(numbers: range, *, flipped: bool = False) -> list[object]:
@@ -33,30 +27,16 @@ def sentences(numbers: range, *, flipped: bool = False) -> list[object]:
     return made
 
 
-def write(folder: Path, feedback: pl.DataFrame) -> Path:
-    settings = smoke()
-    built = build(
-        feedback,
-        preferences=settings.preferences,
-        splits=settings.splits,
-        evaluation=settings.evaluation,
-        golden=frozenset(),
-    )
-    folder.mkdir(parents=True)
-    built.items.write_parquet(folder / "items.parquet")
-    built.pairs.write_parquet(folder / "pairs.parquet")
-    return folder
-
-
 def job(preferences: Path, base: str, output: Path, *overrides: str) -> FitJob:
-    section = smoke(*overrides).section("model", "training")
+    settings = smoke_settings("training.precision=float32", "training.epochs=4", *overrides)
+    section = settings.section("model", "training")
     return FitJob(str(preferences), base, section, str(output / "checkpoints"), str(output))
 
 
 @pytest.fixture(scope="module")
 def champion(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
     folder = tmp_path_factory.mktemp("champion")
-    tables = write(folder / "tables", frame(sentences(range(300)), "first"))
+    tables = write_tables(folder / "tables", frame(sentences(range(300)), "first"))
     fit(job(tables, tiny_base, folder / "model-and-all"))
     return Champion("models:/smoke-reward/1", folder / "model-and-all", {"first"})
 
@@ -66,7 +46,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The champion's corpus and a second batch."""
     folder = tmp_path_factory.mktemp("grown")
     feedback = pl.concat([frame(sentences(range(300)), "first"), frame(sentences(range(300, 400)), "second")])
-    return write(folder / "tables", feedback)
+    return write_tables(folder / "tables", feedback)
 
 
 def retrain(
@@ -112,7 +92,7 @@ def test_a_warm_start_that_forgets_gives_way_to_the_base(tiny_base: str, champio
     feedback = pl.concat(
         [frame(sentences(range(300)), "first"), frame(sentences(range(300, 1200), flipped=True), "second")]
     )
-    tables = write(tmp_path / "tables", feedback)
+    tables = write_tables(tmp_path / "tables", feedback)
     evidence, warm = retrain(
         tables,
         tiny_base,

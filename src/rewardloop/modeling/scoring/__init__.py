@@ -6,12 +6,12 @@ with; therefore it imports nothing of rewardloop outside itself. The score is re
 turn).
 """
 
-from .attention import Reading, prepare_reading, read_packed, read_padded
-from .encoding import Encoded, Encoder, Encoding, Messages, as_messages
+from .attention import Reading, leave_parts_uncompiled, prepare_reading, read_hidden, read_packed, read_padded
+from .encoding import Encoded, Encoder, Encoding, Messages, as_messages, plain_turns
 from .last_layer import decoder_layers
-from .packing import Block, PackedRow, pack, pad, share_prompts, split_blocks
+from .packing import Block, PackedRow, fill_rows, pack, pad, share_prompts, split_blocks
 from .scale import Floats, public_score
-from .scorer import RewardScorer
+from .scorer import RewardScorer, fast_bfloat16
 
 __all__ = [
     "Block",
@@ -25,10 +25,15 @@ __all__ = [
     "RewardScorer",
     "as_messages",
     "decoder_layers",
+    "fast_bfloat16",
+    "fill_rows",
+    "leave_parts_uncompiled",
     "pack",
     "pad",
+    "plain_turns",
     "prepare_reading",
     "public_score",
+    "read_hidden",
     "read_packed",
     "read_padded",
     "share_prompts",

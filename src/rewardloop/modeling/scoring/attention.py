@@ -79,6 +79,8 @@ def packed_attention(
     Returns:
         (outputs of shape (1, T, heads, head size), None).
     """
+    if packed is None and softcap is not None:  # transformers' SDPA refuses it
+        return _softcapped_call(query, key, value, attention_mask, scaling, softcap), None
     if packed is None:
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -97,8 +99,15 @@ def packed_attention(
     return out.transpose(1, 2).contiguous(), None
 
 
-# Every row has other parts, and each would be compiled anew.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+def leave_parts_uncompiled() -> None:
+    """Call this before layers are compiled: every row has other parts, and each would be compiled anew.
+
+    As a decorator it would load torch's compiler, for seconds, in every process that scores a text.
+    """
+    global _by_part
+    _by_part = torch.compiler.disable(_by_part)  # type: ignore[no-untyped-call]
+
+
 def _by_part(
     query: Tensor,
     key: Tensor,
@@ -131,8 +140,22 @@ def _by_part(
 
 def _softcapped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float | None, softcap: float) -> Tensor:
     products = q @ k.transpose(2, 3) * (scaling if scaling is not None else q.shape[-1] ** -0.5)
-    products = softcap * torch.tanh(products / softcap)
-    return products.masked_fill(~mask, float("-inf")).float().softmax(-1).to(v.dtype) @ v
+    products = (softcap * torch.tanh(products / softcap)).float()
+    # The smallest number, not minus infinity: padding on the left sees nothing, and must not become NaN.
+    return products.masked_fill(~mask, torch.finfo(torch.float32).min).softmax(-1).to(v.dtype) @ v
+
+
+def _softcapped_call(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, softcap: float
+) -> Tensor:
+    """An ordinary call of a model that was prepared for packed rows, shape (rows, T, heads, head size)."""
+    rows, heads, length, size = query.shape
+    shared = heads // key.shape[1]
+    if mask is None:  # transformers leaves it out where it is causal
+        mask = query.new_ones((length, key.shape[2]), dtype=torch.bool).tril(key.shape[2] - length)[None, None]
+    folded = query.reshape(rows, key.shape[1], shared * length, size)
+    out = _softcapped(folded, key, value, mask.repeat(1, 1, shared, 1), scaling, softcap)
+    return out.reshape(query.shape).transpose(1, 2).contiguous()
 
 
 def _flex(
@@ -178,8 +201,14 @@ def read_packed(model: Any, row: PackedRow, reading: Reading) -> Tensor:
 
     ``model`` is a decoder with a ``score`` head, prepared by ``prepare_reading``.
     """
+    scores: Tensor = model.score(read_hidden(model, row, reading, row.last_N))
+    return scores[:, 0].float()
+
+
+def read_hidden(model: Any, row: PackedRow, reading: Reading, wanted_W: Tensor) -> Tensor:
+    """What the decoder gives for the tokens ``wanted_W`` of the row (indices in it), shape (W, hidden size)."""
     last_layer = LastLayer.of(model)
-    last_layer.read_at(row.last_N)
+    last_layer.read_at(wanted_W)
     try:
         if reading.kind == "masked":
             index_T = torch.arange(len(row.ids_T), device=row.ids_T.device)
@@ -191,8 +220,8 @@ def read_packed(model: Any, row: PackedRow, reading: Reading) -> Tensor:
             hidden = _base(model, row, attention_mask=ignored, packed=row, flex=reading.flex).last_hidden_state
     finally:
         last_layer.read_at(None)
-    scores: Tensor = model.score(hidden[0, row.last_N])
-    return scores[:, 0].float()
+    wanted: Tensor = hidden[0, wanted_W]
+    return wanted
 
 
 def read_padded(model: Any, ids_RT: Tensor, mask_RT: Tensor) -> Tensor:

@@ -31,6 +31,11 @@ def as_messages(prompt: Any) -> list[dict[str, str]]:
     raise ValueError(f"the prompt is {prompt!r}; expected a text, a list of messages, or nothing")
 
 
+def plain_turns(prompt: Messages) -> str:
+    """A prompt as Human and Assistant turns, up to where the answer begins."""
+    return "".join(f"{_SPEAKERS[message['role']]}{message['content']}" for message in prompt) + "\n\nAssistant:"
+
+
 def _json_list(text: str) -> list[Any] | None:
     try:
         content = json.loads(text)
@@ -112,7 +117,6 @@ class Encoder:
         if self.encoding.template == "chat":
             text = self.tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        text = "".join(f"{_SPEAKERS[message['role']]}{message['content']}" for message in prompt) + "\n\nAssistant:"
-        ids = self.tokenizer(text, add_special_tokens=True)["input_ids"]
+        ids = self.tokenizer(plain_turns(prompt), add_special_tokens=True)["input_ids"]
         # A tokenizer that ends every text with EOS would end the prompt before the response.
         return list(ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids)

@@ -8,7 +8,7 @@ score it has alone.
 Shapes: T tokens of the row, N responses, L tokens of one part of the row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -198,3 +198,17 @@ def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor
         ids[row, : len(sequence)] = torch.tensor(sequence)
         mask[row, : len(sequence)] = 1
     return ids, mask
+
+
+def fill_rows(blocks: Iterable[Block], tokens: int) -> Iterator[list[Block]]:
+    """Blocks in their order, as many at a time as ``tokens`` allow, at least one."""
+    row: list[Block] = []
+    filled = 0
+    for block in blocks:
+        if row and filled + block.tokens > tokens:
+            yield row
+            row, filled = [], 0
+        row.append(block)
+        filled += block.tokens
+    if row:
+        yield row

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .attention import prepare_reading, read_packed, read_padded
 from .encoding import Encoded, Encoder, Encoding, Messages
-from .packing import Block, pack, pad, share_prompts, split_blocks
+from .packing import fill_rows, pack, pad, share_prompts, split_blocks
 from .scale import Floats, public_score
 
 _CHUNK = 2048
@@ -76,7 +76,7 @@ class RewardScorer:
         Returns:
             whether bfloat16 is used.
         """
-        if not _fast_bfloat16(self.model.device) or len(fixture["responses"]) < 2:
+        if not fast_bfloat16(self.model.device) or len(fixture["responses"]) < 2:
             return False
         exact = self._raw(fixture["prompts"], fixture["responses"])
         self._rounded = _with_rounded_weights(self.model)
@@ -190,7 +190,7 @@ class RewardScorer:
     ) -> Iterator[tuple[list[int], torch.Tensor]]:
         blocks, order = share_prompts([(sequence.prompt, sequence.response) for sequence in sequences])
         done = 0
-        for row in _rows(split_blocks(blocks, tokens), tokens):
+        for row in fill_rows(split_blocks(blocks, tokens), tokens):
             packed = pack(row, self.tokenizer.pad_token_id or 0, multiple=self.reading.multiple)
             scored = len(packed.last_N)
             yield order[done : done + scored], read_packed(model, packed.to(model.device), self.reading)
@@ -207,25 +207,14 @@ class RewardScorer:
             yield places, read_padded(model, ids.to(model.device), mask.to(model.device))
 
 
-def _rows(blocks: Sequence[Block], tokens: int) -> Iterator[list[Block]]:
-    """Blocks in their order, as many at a time as ``tokens`` allow, at least one."""
-    row: list[Block] = []
-    filled = 0
-    for block in blocks:
-        if row and filled + block.tokens > tokens:
-            yield row
-            row, filled = [], 0
-        row.append(block)
-        filled += block.tokens
-    if row:
-        yield row
-
-
-def _fast_bfloat16(device: torch.device) -> bool:
+def fast_bfloat16(device: torch.device) -> bool:
     """Whether the hardware computes in bfloat16; emulated, it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+"""The name that tests of the scorer replace."""
 
 
 def _autocast(device: torch.device, enabled: bool) -> AbstractContextManager[Any]:
