@@ -1,8 +1,10 @@
-"""Bootstrap intervals over documents, for statistics of pairs of answers.
+"""Bootstrap intervals over documents, for statistics of pairs of answers and of single ones.
 
 Answers of one document (or prompt) are not independent, so documents are resampled, not pairs. A pair's weight in a
 resample is the product of its documents' multiplicities; a pair inside one document has that document's multiplicity.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +45,17 @@ class DocumentBootstrap:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(self._sum(values) / self._weights)
 
-    def estimate(self, values: Floats, *, confidence: float) -> Estimate:
-        """Mean of ``values`` with its percentile interval."""
+    def estimate(self, values: Floats, *, confidence: float, unit: str = "pairs") -> Estimate:
+        """Mean of ``values`` with its percentile interval; ``unit`` says what each of them is of."""
         edge = 50 * (1 - confidence)
         low, high = np.nanpercentile(self.means(values), [edge, 100 - edge])
         return Estimate(
-            value=float(values.mean()), low=float(low), high=float(high), level=confidence, count=len(values)
+            value=float(values.mean()),
+            low=float(low),
+            high=float(high),
+            level=confidence,
+            count=len(values),
+            unit=unit,
         )
 
     def _sum(self, values: Floats) -> Floats:
@@ -65,3 +72,19 @@ class DocumentBootstrap:
             part = self._multiplicity[:, start : start + step].astype(float)
             total[start : start + step] = (part * (across @ part)).sum(axis=0) + within @ part
         return total
+
+
+def over_documents(
+    document: Ints, *, samples: int, seed: int, confidence: float, unit: str
+) -> Callable[[Floats], Estimate]:
+    """What gives the mean of one value per answer with its interval, whole documents (or prompts) being resampled.
+
+    Every call uses the same resamples, and so does every other function made with the same documents and seed: the
+    mean of the answers' differences is a paired difference.
+
+    Args:
+        document: shape (answers,), any ints that name the answers' documents.
+        samples, seed, confidence, unit: as in ``DocumentBootstrap``.
+    """
+    bootstrap = DocumentBootstrap(document, document, samples=samples, seed=seed)
+    return lambda values: bootstrap.estimate(values, confidence=confidence, unit=unit)

@@ -12,7 +12,8 @@ import typer
 from tqdm import tqdm
 
 from rewardloop.cli.answers import check_rows, read_rows
-from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, read_settings
+from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides
+from rewardloop.cli.registered import find_version
 from rewardloop.errors import BadInputError
 
 _WORST = 5
@@ -61,17 +62,9 @@ def score(
 
 
 def _load(config: Path, overrides: list[str] | None, version: str, *, rounding: bool) -> tuple[Any, str]:
-    from rewardloop.storage import Storage
-    from rewardloop.tracking.connection import connect
-    from rewardloop.tracking.registry import load_scorer, resolve
+    from rewardloop.tracking.registry import load_scorer
 
-    settings = read_settings(config, overrides).settings
-    uri = connect(
-        settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI"),
-        Path(settings.home).resolve(),
-        settings.tracking.timeout_seconds,
-    )
-    model = resolve(settings.model_name, version, uri, Storage.open(settings.store.url))
+    model, uri = find_version(config, overrides, version)
     return load_scorer(model, uri, rounding=rounding), model.removeprefix("models:/")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rewardloop.bootstrap import DocumentBootstrap
+from rewardloop.bootstrap import DocumentBootstrap, over_documents
 
 
 def test_equals_the_obvious_loop() -> None:
@@ -56,3 +56,14 @@ def test_differences_are_paired() -> None:
     one = (random.random(len(a)) < 0.7).astype(float)
     bootstrap = DocumentBootstrap(a, b, samples=300, seed=0)
     np.testing.assert_allclose(bootstrap.means(one - one), 0)
+
+
+def test_means_of_single_answers_over_documents() -> None:
+    document, values = np.array([4, 4, 9, 2]), np.array([1.0, 3.0, 5.0, 0.0])
+    estimate = over_documents(document, samples=500, seed=1, confidence=0.9, unit="responses")
+    found = estimate(values)
+    assert (found.value, found.count, found.level, found.unit) == (2.25, 4, 0.9, "responses")
+    # Documents are drawn with their answers: 3 multiplicities, of which the first weighs two answers.
+    drawn = np.random.default_rng(1).multinomial(3, np.full(3, 1 / 3), size=500)[:, [1, 1, 2, 0]]
+    means = (drawn @ values) / drawn.sum(axis=1)
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(means, [5, 95])))

@@ -1,0 +1,129 @@
+"""Answers of a policy, sampled by temperature alone, many at a time.
+
+In: prompts as tokens. Out: the tokens of the answers, each ending with its end token or at the limit. Prompts are
+padded on the left and read once each, however often they are answered; the key-value cache grows by one token a step,
+and answers that came to their end leave the batch.
+
+Shapes: R rows, P tokens of the longest prompt, V tokens of the vocabulary.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rewardloop.config import GenerationSettings
+from rewardloop.modeling.policy import Policy
+
+
+def generate(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    settings: GenerationSettings,
+    *,
+    samples: int = 1,
+    seed: int | Sequence[int] = 0,
+    progress: Callable[[int], object] | None = None,
+) -> list[list[list[int]]]:
+    """``samples`` answers to each prompt, as tokens, in the order of the prompts.
+
+    The same seed, prompts and weights give the same answers on the same machine.
+
+    Args:
+        policy: answers as it is now, with adapters if it has some that are on.
+        prompts: tokens, at least one each.
+        settings: temperature, most new tokens, and how many answers are generated at once.
+        samples: answers per prompt.
+        seed: of the sampling.
+        progress: told how many answers were finished.
+    """
+    answers: list[list[list[int]]] = [[] for _ in prompts]
+    training = policy.model.training
+    policy.model.eval()
+    random = torch.Generator(device=policy.device)
+    random.manual_seed(_number(seed))
+    try:
+        with torch.inference_mode(), policy.autocast():
+            for places in _batches(prompts, max(1, settings.rows // samples)):
+                found = _generate_batch(policy, [prompts[place] for place in places], settings, samples, random)
+                for place, rows in zip(places, found, strict=True):
+                    answers[place] = rows
+                if progress:
+                    progress(len(places) * samples)
+    finally:
+        policy.model.train(training)
+    return answers
+
+
+def _number(seed: int | Sequence[int]) -> int:
+    import numpy as np
+
+    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _batches(prompts: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+    """Positions of prompts of like length, ``size`` at a time."""
+    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _generate_batch(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    settings: GenerationSettings,
+    samples: int,
+    random: torch.Generator,
+) -> list[list[list[int]]]:
+    from transformers import DynamicCache
+
+    causal, device = policy.causal_model, policy.device
+    longest = max(map(len, prompts))
+    ids_RP = torch.tensor([[policy.pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+    mask_RP = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    ids_RP, mask_RP = ids_RP.to(device), mask_RP.to(device)
+    cache = DynamicCache(config=causal.config)
+    hidden = _read(causal, ids_RP, mask_RP, _positions(mask_RP), cache)
+    cache.batch_repeat_interleave(samples)
+    hidden_RH = hidden[:, -1].repeat_interleave(samples, 0)
+    mask_RP = mask_RP.repeat_interleave(samples, 0)
+    ends = torch.tensor(sorted(policy.ends), device=device)
+    rows: list[list[int]] = [[] for _ in range(len(prompts) * samples)]
+    alive = list(range(len(rows)))
+    for step in range(settings.max_new_tokens):
+        token_R = _sample(causal, hidden_RH, settings.temperature, random)
+        for row, token in zip(alive, token_R.tolist(), strict=True):
+            rows[row].append(token)
+        if step + 1 == settings.max_new_tokens:
+            break
+        going = (~torch.isin(token_R, ends)).nonzero()[:, 0]
+        if not len(going):
+            break
+        if len(going) < len(alive):
+            alive = [alive[place] for place in going.tolist()]
+            cache.batch_select_indices(going)
+            mask_RP, token_R = mask_RP[going], token_R[going]
+        mask_RP = torch.nn.functional.pad(mask_RP, (0, 1), value=1)
+        hidden_RH = _read(causal, token_R[:, None], mask_RP, mask_RP.sum(1, keepdim=True) - 1, cache)[:, -1]
+    return [rows[start : start + samples] for start in range(0, len(rows), samples)]
+
+
+def _read(causal: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
+    hidden: Tensor = causal.base_model(
+        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+    ).last_hidden_state
+    return hidden
+
+
+def _positions(mask_RP: Tensor) -> Tensor:
+    return (mask_RP.cumsum(1) - 1).clamp(min=0)
+
+
+def _sample(causal: Any, hidden_RH: Tensor, temperature: float, random: torch.Generator) -> Tensor:
+    from rewardloop.modeling.token_logprobs import logits_of
+
+    logits_RV = logits_of(causal, hidden_RH) / temperature
+    # The largest of logits with Gumbel noise is a sample of their softmax; it needs no cumulative sums.
+    noise = torch.empty_like(logits_RV).exponential_(generator=random).log_()
+    return (logits_RV - noise).argmax(-1)
