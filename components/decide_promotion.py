@@ -1,5 +1,7 @@
 """All evidence against all limits: the verdict, with every reason."""
 
+from typing import Optional
+
 from kfp import dsl
 from kfp.dsl import Artifact, Input, Output
 
@@ -12,15 +14,18 @@ def decide_promotion(
     settings: str,
     corpus_digest: str,
     blessing: Output[Artifact],
+    policy_evaluation: Optional[Input[Artifact]] = None,
 ) -> bool:
     """All evidence against all limits: the verdict, with every reason."""
     from pathlib import Path
 
     from rewardloop.steps.decide_promotion import decide_promotion as step
+    from rewardloop.steps.step_run import place_of
 
     return step(
         evaluation=Path(evaluation.path),
         settings=settings,
         corpus_digest=corpus_digest,
         blessing=Path(blessing.path),
+        policy_evaluation=place_of(policy_evaluation),
     )

@@ -1,4 +1,6 @@
-"""A blessed candidate and its threshold become a registered version."""
+"""A blessed candidate and its threshold become a registered version, and so does a blessed policy."""
+
+from typing import Optional
 
 from kfp import dsl
 from kfp.dsl import Artifact, Input, Model, Output
@@ -17,11 +19,13 @@ def register_models(
     corpus_digest: str,
     config_digest: str,
     registration: Output[Artifact],
+    policy: Optional[Input[Model]] = None,
 ) -> None:
-    """A blessed candidate and its threshold become a registered version."""
+    """A blessed candidate and its threshold become a registered version, and so does a blessed policy."""
     from pathlib import Path
 
     from rewardloop.steps.register_models import register_models as step
+    from rewardloop.steps.step_run import place_of
 
     step(
         reward_model=Path(reward_model.path),
@@ -33,4 +37,5 @@ def register_models(
         corpus_digest=corpus_digest,
         config_digest=config_digest,
         registration=Path(registration.path),
+        policy=place_of(policy),
     )

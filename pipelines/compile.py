@@ -5,8 +5,9 @@ from pathlib import Path
 from kfp import compiler
 
 from pipelines.retrain import retrain
+from pipelines.retrain_and_align import retrain_and_align
 
-PIPELINES = {"retrain": retrain}
+PIPELINES = {"retrain": retrain, "retrain-and-align": retrain_and_align}
 COMPILED = Path(__file__).parent.parent / "src" / "rewardloop" / "compiled"
 
 

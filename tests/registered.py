@@ -60,6 +60,8 @@ def make_candidate(folder: Path, base: str, tracking_uri: str, *, seed: int = 0)
         "max_length": 128,
         "truncation_side": "left",
         "precision": "float32",
+        "raw_mean": 0.1,
+        "raw_spread": 0.5,
         "scale": {"raw": [-1.0, 1.0], "public": [-3.0, 5.0]},
         "threshold": THRESHOLD,
     }

@@ -1,5 +1,6 @@
 """Benchmarks say clearly when they cannot run, and their workloads have the shape they claim."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -15,10 +16,9 @@ def last_line(text: str) -> dict[str, object]:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device: the benchmark would run")
-def test_without_a_gpu_nothing_is_claimed(capsys: pytest.CaptureFixture[str]) -> None:
-    from benchmarks.gpu_reward_training import main
-
-    main()
+@pytest.mark.parametrize("name", ["gpu_reward_training", "gpu_ppo"])
+def test_without_a_gpu_nothing_is_claimed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    importlib.import_module(f"benchmarks.{name}").main()
     assert "no CUDA device" in str(last_line(capsys.readouterr().out)["skipped"])
 
 
@@ -29,10 +29,8 @@ def test_without_the_sentences_nothing_is_claimed(tmp_path: Path, capsys: pytest
     assert "film_reviews.py" in str(last_line(capsys.readouterr().out)["skipped"])
 
 
-@pytest.mark.parametrize("name", ["reward_training", "scoring", "retrain", "gpu_reward_training"])
+@pytest.mark.parametrize("name", ["reward_training", "scoring", "retrain", "ppo", "gpu_reward_training", "gpu_ppo"])
 def test_every_benchmark_explains_itself(name: str) -> None:
-    import importlib
-
     import typer
 
     module = importlib.import_module(f"benchmarks.{name}")

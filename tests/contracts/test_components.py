@@ -29,7 +29,7 @@ def test_component_takes_what_its_step_takes(name: str) -> None:
     assert list(given) == list(wanted)
     assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in wanted.values())
     artifacts = {key for key, parameter in given.items() if parameter.annotation not in (str, int, float, bool)}
-    assert artifacts == {key for key, parameter in wanted.items() if parameter.annotation is Path}
+    assert artifacts == {key for key, parameter in wanted.items() if parameter.annotation in (Path, Path | None)}
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
@@ -48,7 +48,8 @@ def test_compiled_pipeline_is_not_stale(name: str, tmp_path: Path) -> None:
     assert shipped.read_text() == fresh.read_text(), "run: make compile"
 
 
-def test_no_name_becomes_a_boolean_on_kubernetes() -> None:
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+def test_no_name_becomes_a_boolean_on_kubernetes(name: str) -> None:
     """YAML 1.1 reads n, y, on and off as booleans; Kubernetes does too."""
 
     def keys(tree: object) -> set[object]:
@@ -59,4 +60,4 @@ def test_no_name_becomes_a_boolean_on_kubernetes() -> None:
         return set()
 
     # PyYAML's safe loader follows YAML 1.1.
-    assert all(isinstance(key, str) for key in keys(yaml.safe_load((COMPILED / "retrain.yaml").read_text())))
+    assert all(isinstance(key, str) for key in keys(yaml.safe_load((COMPILED / f"{name}.yaml").read_text())))

@@ -6,7 +6,8 @@ import pytest
 
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import RunRecord, StepRecord
-from rewardloop.steps.publish_report import publish_report, write_report
+from rewardloop.reporting.run_evidence import RunEvidence
+from rewardloop.steps.publish_report import headline_metrics, publish_report, write_report
 from tests import run_folders
 
 
@@ -65,3 +66,25 @@ def test_a_silent_server_costs_a_warning_and_not_the_report(
     said = capsys.readouterr().out
     assert said.startswith("Warning: the report was not logged to http://127.0.0.1:9: ")
     assert "127.0.0.1" in said.split(": ", 2)[2]
+
+
+def test_figures_of_a_policy_stand_beside_those_of_the_reward_model(tmp_path: Path) -> None:
+    metrics = headline_metrics(RunEvidence.read(run_folders.aligned_run(tmp_path)))
+    assert metrics["accuracy"] == 0.878
+    policy = {name: value for name, value in metrics.items() if name.startswith("policy_")}
+    assert policy == pytest.approx(
+        {
+            "policy_reward_gain": 1.24,
+            "policy_win_rate": 0.75,
+            "policy_second_judge_win_rate": 38 / 60,
+            "policy_kl": 5.03,
+            "policy_length_ratio": 23.2 / 24.1,
+            "policy_toxicity": 0.036,
+        }
+    )
+
+
+def test_a_policy_that_was_not_measured_has_no_figures(tmp_path: Path) -> None:
+    metrics = headline_metrics(RunEvidence.read(run_folders.alignment_failed_run(tmp_path)))
+    assert "accuracy" in metrics
+    assert not [name for name in metrics if name.startswith("policy_")]

@@ -4,6 +4,7 @@ In: settings and the store's current corpus. Out: a run folder with the report, 
 run; and, when the candidate is blessed, a new champion. A corpus is trained once under the same settings.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -18,7 +19,8 @@ import typer
 
 from rewardloop.cli.environment import set_for_run
 from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, read_settings
-from rewardloop.config import LoadedSettings, flatten, without_password
+from rewardloop.cli.text_sets import keep_text_sets
+from rewardloop.config import LoadedSettings, Settings, flatten, without_password
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import RunRecord
 from rewardloop.storage import Storage
@@ -49,7 +51,9 @@ def run(
             lines.append(f"or take a refused batch in: rewardloop accept BATCH --reason WHY -c {config}")
         lines += [f"  batch {digest[:12]} was {why}" for digest, why in corpus.left_out.items()]
         raise BadInputError("\n".join(lines))
-    outcome = Outcome(store.storage, corpus.digest, loaded.digest)
+    _check_devices(loaded.settings)
+    text_sets = keep_text_sets(loaded.settings, store.storage)
+    outcome = Outcome(store.storage, corpus.digest, _config_digest(loaded, text_sets))
     before = outcome.read()
     if before is not None and again is None:
         typer.echo(
@@ -59,7 +63,7 @@ def run(
         )
         return
     store.write_corpus(corpus)
-    raise typer.Exit(_retrain(loaded, store.storage, corpus.digest, outcome, again))
+    raise typer.Exit(_retrain(loaded, store.storage, corpus.digest, outcome, text_sets, again))
 
 
 class Outcome:
@@ -67,6 +71,7 @@ class Outcome:
 
     def __init__(self, storage: Storage, corpus_digest: str, config_digest: str) -> None:
         self.storage = storage
+        self.config_digest = config_digest
         self.name = f"claims/{corpus_digest}-{config_digest}.json"
 
     def read(self) -> dict[str, str] | None:
@@ -82,7 +87,14 @@ class Outcome:
         self.storage.write(self.name, json.dumps(record | ({"again": again} if again else {}), indent=1).encode())
 
 
-def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outcome: Outcome, again: str | None) -> int:
+def _retrain(
+    loaded: LoadedSettings,
+    storage: Storage,
+    corpus_digest: str,
+    outcome: Outcome,
+    text_sets: dict[str, str],
+    again: str | None,
+) -> int:
     from rewardloop.cli.local import run_pipeline
     from rewardloop.reporting.outcome import outcome_of
     from rewardloop.reporting.run_evidence import RunEvidence
@@ -106,7 +118,8 @@ def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outco
         run_id=run_id,
         organization=settings.organization,
         corpus_digest=corpus_digest,
-        config_digest=loaded.digest,
+        config_digest=outcome.config_digest,
+        pipeline="retrain-and-align" if settings.align else "retrain",
         started_at=_now(),
         tracking_uri=tracking_uri,
         settings={key: without_password(str(value)) for key, value in flatten(settings.model_dump(mode="json"))},
@@ -119,19 +132,20 @@ def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outco
     typer.echo(f"Run {run_id}: corpus {corpus_digest[:12]}, champion {champion.version if champion else 'none yet'}")
     try:
         run_pipeline(
-            "retrain",
+            record.pipeline,
             {
                 "store": storage.url,
                 "corpus_digest": corpus_digest,
-                "config_digest": loaded.digest,
+                "config_digest": outcome.config_digest,
                 "code_version": code_version(),
                 "champion": f"models:/{settings.model_name}/{champion.version}" if champion else "",
                 "tracking_uri": tracking_uri,
                 "data_settings": settings.section("validation", "preferences", "splits", "evaluation"),
-                "training_settings": settings.section("model", "training"),
+                "training_settings": settings.section("model", "training", *_judge_sections(settings)),
                 "evaluation_settings": settings.section("evaluation", "threshold"),
-                "promotion_settings": settings.section("organization", "gate", "threshold"),
-            },
+                "promotion_settings": settings.section("organization", "gate", "threshold", "align"),
+            }
+            | (_alignment(settings, text_sets) if settings.align else {}),
             root=home / "pipelines",
             run_dir=run_dir,
             caching=again is None,
@@ -155,6 +169,39 @@ def _retrain(loaded: LoadedSettings, storage: Storage, corpus_digest: str, outco
     return verdict.exit_code
 
 
+def _check_devices(settings: Settings) -> None:
+    """A device that this machine lacks is found out before a reward model is trained for it."""
+    if settings.align is None:
+        return
+    from rewardloop.training.devices import choose_device
+
+    choose_device(settings.align.device, "align.device")
+    if settings.align.reward_url is None:
+        choose_device(settings.align.reward_device, "align.reward_device")
+
+
+def _config_digest(loaded: LoadedSettings, text_sets: dict[str, str]) -> str:
+    """Digest of everything that can change a model: the settings, and the texts that they name."""
+    if not text_sets:
+        return loaded.digest
+    return hashlib.sha256(json.dumps([loaded.digest, text_sets], sort_keys=True).encode()).hexdigest()
+
+
+def _judge_sections(settings: Settings) -> list[str]:
+    """What training reads besides: a judge that learns from half of the feedback leaves the candidate the other."""
+    return ["policy_evaluation"] if settings.align and settings.policy_evaluation.judge == "base" else []
+
+
+def _alignment(settings: Settings, text_sets: dict[str, str]) -> dict[str, str]:
+    """Parameters that ``retrain-and-align`` has besides those of ``retrain``."""
+    return {
+        "text_sets": json.dumps(text_sets, sort_keys=True),
+        "sft_settings": settings.section("model", "sft", "align"),
+        "alignment_settings": settings.section("align"),
+        "policy_settings": settings.section("align", "policy_evaluation", "evaluation", "model", "training"),
+    }
+
+
 def _end(tracking_uri: str, run_id: str, *, failed: bool) -> None:
     from mlflow.exceptions import MlflowException
 
@@ -168,7 +215,6 @@ def _end(tracking_uri: str, run_id: str, *, failed: bool) -> None:
 
 def code_version() -> str:
     """Fingerprint of the library's code: KFP's cache does not see it, so the steps are told."""
-    import hashlib
     from importlib.resources import files
 
     package = Path(str(files("rewardloop")))

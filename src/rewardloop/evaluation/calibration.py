@@ -1,4 +1,4 @@
-"""Do the score differences mean what they say? Temperature, calibration error and Brier score of preferences.
+"""Do the score differences mean what they say? Temperature, tie band, calibration error and Brier score of preferences.
 
 The predicted probability that a is better than b is sigmoid((score a - score b) / T), with T fitted on validation pairs
 (temperature scaling, Guo et al. 2017). It is held against the share of labelers who say so, on all test pairs: a model
@@ -13,6 +13,9 @@ from rewardloop.bootstrap import Floats
 from rewardloop.evidence import ReliabilityBin
 
 _BINS = 15
+_UNDECIDED = 0.1
+"""People whose shares differ from one half by less than this leave a pair undecided."""
+_ROUNDING = 1e-9
 _TEMPERATURES = (1e-3, 1e3)
 
 
@@ -37,6 +40,21 @@ def fit_temperature(difference: Floats, p: Floats) -> float:
 def predicted(difference: Floats, temperature: float) -> Floats:
     """P(a is better than b), shape (pairs,)."""
     return np.asarray(expit(difference / temperature))
+
+
+def tie_band(difference: Floats, p: Floats) -> float | None:
+    """The largest difference of scores that says nothing: as many pairs are within it as people leave undecided.
+
+    Args:
+        difference: score a - score b on validation pairs, shape (pairs,).
+        p: labelers' probability that a is better, shape (pairs,).
+
+    Returns:
+        the quantile of |difference| at the share of undecided pairs; None where people decided every pair.
+    """
+    # 3 of 5 labelers lean one way: 0.6 - 0.5 must not come out below 0.1.
+    undecided = float(np.mean(np.abs(p - 0.5) < _UNDECIDED - _ROUNDING))
+    return float(np.quantile(np.abs(difference), undecided)) if undecided else None
 
 
 def reliability(predictions: Floats, shares: Floats) -> list[ReliabilityBin]:

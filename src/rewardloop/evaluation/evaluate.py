@@ -78,7 +78,8 @@ def evaluate(
     responses = items["response"].to_list()
     length = np.array([len(text) for text in responses], dtype=float)
     bag_of_words, by_length = _baselines(items, pairs, responses, evaluation.seed)
-    temperature = calibration.fit_temperature(*_soft(pairs, public, "validation"))
+    validation = _soft(pairs, public, "validation")
+    temperature, band = calibration.fit_temperature(*validation), calibration.tie_band(*validation)
     difference, share = _soft(pairs, public, "test")
     predictions = calibration.predicted(difference, temperature)
     bins = calibration.reliability(predictions, share)
@@ -103,6 +104,7 @@ def evaluate(
         length_controlled_accuracy=length_controlled_accuracy(test, public, length),
         score_length_correlation=score_length_correlation(public[in_test], length[in_test]),
         temperature=temperature,
+        tie_band=band,
         ece=calibration.expected_calibration_error(bins),
         brier=calibration.brier(predictions, share),
         reliability=bins,
@@ -122,6 +124,7 @@ def evaluate(
         "raw_mean": mean,
         "raw_spread": spread,
         "temperature": temperature,
+        "tie_band": band,
         "scale": scale,
         "threshold": certified.threshold,
         "alpha": threshold.alpha,

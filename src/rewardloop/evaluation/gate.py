@@ -5,7 +5,8 @@ ever blessed. A value that could not be measured never passes.
 """
 
 from rewardloop.config import GateSettings
-from rewardloop.evidence import NO_CHAMPION, Blessing, Check, Estimate, EvaluationEvidence
+from rewardloop.evaluation.checks import at_most, lower_end
+from rewardloop.evidence import NO_CHAMPION, Blessing, Check, EvaluationEvidence
 
 _NO_LIMITS = "No limit is configured in the section gate, so nothing can be blessed: set gate.min_accuracy at least."
 
@@ -37,22 +38,22 @@ def decide(evaluation: EvaluationEvidence, gate: GateSettings, *, candidate: str
 def _absolute(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:
     checks = []
     if gate.min_accuracy is not None:
-        checks.append(_lower_end("accuracy on test pairs", evaluation.accuracy, gate.min_accuracy))
+        checks.append(lower_end("accuracy on test pairs", evaluation.accuracy, gate.min_accuracy))
     if gate.min_over_length_only is not None:
-        checks.append(_lower_end("advantage over length only", evaluation.over_length_only, gate.min_over_length_only))
+        checks.append(lower_end("advantage over length only", evaluation.over_length_only, gate.min_over_length_only))
     if gate.min_over_bag_of_words is not None:
         name = "advantage over bag of words"
-        checks.append(_lower_end(name, evaluation.over_bag_of_words, gate.min_over_bag_of_words))
+        checks.append(lower_end(name, evaluation.over_bag_of_words, gate.min_over_bag_of_words))
     if gate.max_ece is not None:
-        checks.append(_at_most("calibration error (ECE)", evaluation.ece, gate.max_ece))
+        checks.append(at_most("calibration error (ECE)", evaluation.ece, gate.max_ece))
     unscored = evaluation.unscored / evaluation.held_out
-    checks.append(_at_most("held-out answers too long to be scored", unscored, gate.max_unscored))
+    checks.append(at_most("held-out answers too long to be scored", unscored, gate.max_unscored))
     if gate.require_threshold:
         checks.append(_threshold(evaluation))
     if gate.max_unacceptable_among_accepted is not None:
         measured = evaluation.threshold.unacceptable_among_accepted
         limit = gate.max_unacceptable_among_accepted
-        checks.append(_at_most("unacceptable among accepted, on test", measured.value if measured else None, limit))
+        checks.append(at_most("unacceptable among accepted, on test", measured.value if measured else None, limit))
     return checks
 
 
@@ -61,46 +62,14 @@ def _against_champion(evaluation: EvaluationEvidence, gate: GateSettings) -> lis
     if champion is None:
         return []
     limit = 0.0 - gate.not_worse_than_champion_by  # never "-0"
-    checks = [_lower_end(f"not worse than champion {champion.version} on test", champion.difference, limit, above=True)]
+    checks = [lower_end(f"not worse than champion {champion.version} on test", champion.difference, limit, above=True)]
     if champion.golden_difference is not None:
         name = f"not worse than champion {champion.version} on the golden set"
-        checks.append(_lower_end(name, champion.golden_difference, limit, above=True))
+        checks.append(lower_end(name, champion.golden_difference, limit, above=True))
     if gate.better_than_champion_by is not None:
         name = f"better than champion {champion.version} on test"
-        checks.append(_lower_end(name, champion.difference, gate.better_than_champion_by, above=True))
+        checks.append(lower_end(name, champion.difference, gate.better_than_champion_by, above=True))
     return checks
-
-
-def _lower_end(name: str, estimate: Estimate, limit: float, *, above: bool = False) -> Check:
-    passed = estimate.low > limit if above else estimate.low >= limit
-    sign = ">" if above else ">="
-    verb = "is" if passed else "is not"
-    return Check(
-        name=name,
-        passed=passed,
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        limit=limit,
-        rule=f"lower end of the interval {sign} limit",
-        reason=(
-            f"{name[0].upper()}{name[1:]}: {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]; "
-            f"the lower end {verb} {'above' if above else 'at least'} {limit:g}."
-        ),
-    )
-
-
-def _at_most(name: str, value: float | None, limit: float) -> Check:
-    passed = value is not None and value <= limit
-    found = "could not be measured" if value is None else f"{value:.3f}"
-    return Check(
-        name=name,
-        passed=passed,
-        value=value,
-        limit=limit,
-        rule="value <= limit",
-        reason=f"{name[0].upper()}{name[1:]}: {found}; the limit is {limit:g}.",
-    )
 
 
 def _threshold(evaluation: EvaluationEvidence) -> Check:

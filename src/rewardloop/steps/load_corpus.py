@@ -1,7 +1,7 @@
 """Bring the batches of a corpus together as one snapshot.
 
 In: the feedback store and the digest of a corpus written there. Out: ``records.parquet`` (the FEEDBACK columns and
-``batch``) and the corpus evidence.
+``batch``) and the corpus evidence, with what people said of earlier policies.
 """
 
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from rewardloop.errors import BadInputError
+from rewardloop.evaluation.human import human_comparisons
 from rewardloop.evidence import BatchLine, CorpusEvidence
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.steps.step_run import step_run
@@ -57,7 +58,12 @@ def load_corpus(*, store: str, corpus_digest: str, code_version: str, corpus: Pa
         run.write(
             "corpus",
             CorpusEvidence(
-                digest=corpus_digest, batches=lines, left_out=wanted.left_out, groups=records.height, labels=labels
+                digest=corpus_digest,
+                batches=lines,
+                left_out=wanted.left_out,
+                groups=records.height,
+                labels=labels,
+                comparisons=human_comparisons(records),
             ),
         )
         batches = "1 batch" if len(lines) == 1 else f"{len(lines):,} batches"

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from rewardloop.errors import BadInputError
-from rewardloop.evidence import Estimate
+from rewardloop.evidence import Estimate, EvaluationEvidence, PolicyEvaluationEvidence
 from rewardloop.reporting.outcome import outcome_of
 from rewardloop.reporting.report import render_report
 from rewardloop.reporting.run_evidence import REPORT_STEP, RunEvidence
@@ -54,10 +54,15 @@ def write_report(run_dir: Path) -> Path:
 
 def headline_metrics(evidence: RunEvidence) -> dict[str, float]:
     """The figures by which runs are compared, by metric name."""
-    evaluation = evidence.evaluation
     metrics = {"run_seconds": evidence.seconds}
-    if evaluation is None:
-        return metrics
+    if evidence.evaluation:
+        metrics |= _reward_model_metrics(evidence.evaluation)
+    if evidence.policy_evaluation:
+        metrics |= _policy_metrics(evidence.policy_evaluation)
+    return metrics
+
+
+def _reward_model_metrics(evaluation: EvaluationEvidence) -> dict[str, float]:
     threshold = evaluation.threshold
     estimates: dict[str, Estimate | None] = {
         "accuracy": evaluation.accuracy,
@@ -75,7 +80,18 @@ def headline_metrics(evidence: RunEvidence) -> dict[str, float]:
     values |= {"accuracy_low": evaluation.accuracy.low, "accuracy_high": evaluation.accuracy.high}
     values |= {"ece": evaluation.ece, "brier": evaluation.brier, "threshold": threshold.threshold}
     values["flip_rate"] = evaluation.champion.flip_rate if evaluation.champion else None
-    return metrics | {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _policy_metrics(measured: PolicyEvaluationEvidence) -> dict[str, float]:
+    metrics = {"policy_reward_gain": measured.reward.difference.value, "policy_kl": measured.kl.value}
+    names = ("policy_win_rate", "policy_second_judge_win_rate")
+    metrics |= {name: judge.win_rate.value for name, judge in zip(names, measured.judges, strict=False)}
+    if measured.length.before.value > 0:
+        metrics["policy_length_ratio"] = measured.length.after.value / measured.length.before.value
+    if measured.toxicity:
+        metrics["policy_toxicity"] = measured.toxicity[0].change.after.value
+    return metrics
 
 
 def _log(evidence: RunEvidence, run_id: str, tracking_uri: str) -> None:

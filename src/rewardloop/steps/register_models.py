@@ -18,12 +18,19 @@ from mlflow import MlflowClient
 from rewardloop import __version__
 from rewardloop.config import ThresholdSettings
 from rewardloop.errors import NotBlessedError, RewardloopError
-from rewardloop.evidence import NO_CHAMPION, Blessing, EvaluationEvidence, RegistrationEvidence
+from rewardloop.evidence import (
+    NO_CHAMPION,
+    Blessing,
+    EvaluationEvidence,
+    PolicyEvaluationEvidence,
+    RegistrationEvidence,
+)
 from rewardloop.modeling.reward_model import weights_digest
 from rewardloop.steps.step_run import run_folder, step_run
 from rewardloop.storage import Storage
 from rewardloop.tracking.history import History
 from rewardloop.tracking.manifest import write_manifest
+from rewardloop.tracking.policy_registration import register_policy
 from rewardloop.tracking.registry import MANIFEST_TAG, Registered, find, parity_of, register
 from rewardloop.tracking.runs import current_run
 
@@ -39,8 +46,9 @@ def register_models(
     corpus_digest: str,
     config_digest: str,
     registration: Path,
+    policy: Path | None = None,
 ) -> None:
-    """Register one blessed candidate.
+    """Register one blessed candidate, and its policy if that is blessed too.
 
     Args:
         reward_model: output of ``train_reward_model``.
@@ -52,6 +60,7 @@ def register_models(
         corpus_digest: the corpus of this run.
         config_digest: digest of the settings of this run.
         registration: output folder.
+        policy: output of ``align_policy``; None where no policy was made.
 
     Raises:
         NotBlessedError: the blessing does not say yes.
@@ -115,9 +124,24 @@ def register_models(
             manifest_digest=manifest,
             parity_difference=done.parity_difference,
         )
+        if policy is not None and verdict.policy is not None and verdict.policy.blessed:
+            evidence.policy = register_policy(
+                policy,
+                verdict.policy,
+                name=f"{sections['organization']}-policy",
+                reward_model=f"models:/{name}/{done.version}",
+                store=store,
+                tracking_uri=tracking_uri,
+                tags={"corpus_digest": corpus_digest, "config_digest": config_digest} | _run_tags(),
+                measured=PolicyEvaluationEvidence.model_validate_json(
+                    (blessing / "evidence" / "policy_evaluation.json").read_bytes()
+                ),
+            )
         run.write("registration", evidence)
         limit = "no threshold" if evidence.threshold is None else f"threshold {evidence.threshold:.3f}"
         run.produced = f"{name} version {done.version}, champion, {limit}"
+        if evidence.policy:
+            run.produced += f"; {evidence.policy.name} version {evidence.policy.version}"
 
 
 def _check_blessing(verdict: Blessing, reward_model: Path, evaluation: Path, corpus_digest: str) -> None:
@@ -153,7 +177,6 @@ def _assemble(directory: Path, reward_model: Path, evaluation: Path) -> str:
 def _measured_tags(measured: EvaluationEvidence, threshold: float | None, wanted: ThresholdSettings) -> dict[str, str]:
     """Tags of a version; what is unknown has none."""
     rates = measured.threshold
-    folder = run_folder()
     tags = {
         "threshold": threshold,
         "alpha": wanted.alpha,
@@ -163,12 +186,20 @@ def _measured_tags(measured: EvaluationEvidence, threshold: float | None, wanted
         "unacceptable_among_accepted": rates.unacceptable_among_accepted and rates.unacceptable_among_accepted.value,
         "accuracy": measured.accuracy.value,
         "blessed": "true",
+    }
+    return {name: str(value) for name, value in tags.items() if value is not None} | _run_tags()
+
+
+def _run_tags() -> dict[str, str]:
+    """Where a version comes from; what is unknown has none."""
+    folder = run_folder()
+    tags = {
         "git_commit": _git_commit(),
         "rewardloop_run_id": folder.name if folder else None,
         "kfp_run_id": os.environ.get("KFP_RUN_ID"),
         "rewardloop_version": __version__,
     }
-    return {name: str(value) for name, value in tags.items() if value is not None}
+    return {name: value for name, value in tags.items() if value is not None}
 
 
 def _git_commit() -> str | None:

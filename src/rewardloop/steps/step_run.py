@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rewardloop.errors import RewardloopError, disk_error
 from rewardloop.evidence import Evidence, StepRecord
@@ -25,6 +26,11 @@ def run_folder() -> Path | None:
     """Folder of the current run, or None when a step is called outside one."""
     value = os.environ.get(RUN_DIR)
     return Path(value) if value else None
+
+
+def place_of(artifact: Any) -> Path | None:
+    """Where an optional artifact lies; None where the graph gives none."""
+    return None if artifact is None else Path(artifact.path)
 
 
 @dataclass
@@ -41,20 +47,24 @@ class StepRun:
             _write(folder / "evidence" / f"{name}.json", evidence.model_dump_json(indent=1))
 
     def log(
-        self, metrics: Mapping[str, float], curves: Mapping[str, Sequence[tuple[int, float]]] | None = None
+        self,
+        metrics: Mapping[str, float],
+        curves: Mapping[str, Sequence[tuple[int, float]]] | None = None,
+        tables: Mapping[str, Sequence[Mapping[str, object]]] | None = None,
     ) -> None:
         """Log to MLflow, as a nested run of the pipeline's run; outside a pipeline run nothing is logged.
 
         Args:
             metrics: name -> value.
             curves: name -> (optimizer step, value) points.
+            tables: name -> rows, shown by MLflow as a table.
         """
         # Importing MLflow takes a second, which most steps need not pay.
         from rewardloop.tracking.runs import current_run, log_step
 
         if current := current_run():
             uri, parent = current
-            log_step(uri, parent, self.step, metrics=metrics, curves=curves)
+            log_step(uri, parent, self.step, metrics=metrics, curves=curves, tables=tables)
 
 
 @contextmanager

@@ -23,8 +23,10 @@ from rewardloop.modeling.scoring import RewardScorer
 from rewardloop.steps.step_run import step_run
 from rewardloop.tracking.registry import open_version
 from rewardloop.training.checkpoint import CheckpointFolder
-from rewardloop.training.fit import FitJob, digest_of, fit
+from rewardloop.training.fit import FitJob, fit
+from rewardloop.training.halves import leave_half
 from rewardloop.training.warm_start import Champion, fit_from_champion
+from rewardloop.training.work import work_digest
 
 _FIXTURE_TEXTS = 16
 
@@ -44,7 +46,8 @@ def train_reward_model(
     Args:
         preferences: output of ``build_preferences``.
         store: URL of the feedback store, to tell which batches the champion knows.
-        settings: JSON with the sections ``model`` and ``training``.
+        settings: JSON with the sections ``model`` and ``training``; with ``policy_evaluation`` the candidate leaves
+            half of the feedback to the second judge.
         champion: ``models:/NAME/VERSION`` to go on from, or empty.
         tracking_uri: MLflow's URI, for the champion's files.
         code_version: fingerprint of the code; with the data and the settings it names the checkpoint.
@@ -56,9 +59,13 @@ def train_reward_model(
     home = Path(os.environ.get("REWARDLOOP_HOME", ".rewardloop"))
     with step_run("train_reward_model", inputs=[preferences], output=reward_model) as run:
         lasting = {name: value for name, value in sections["training"].items() if name not in EXECUTION}
-        digest = digest_of(preferences, sections["model"], lasting, champion, code_version)
+        files = [preferences / "items.parquet", preferences / "pairs.parquet"]
+        digest = work_digest(files, sections["model"], lasting, "policy_evaluation" in sections, champion, code_version)
         work = home / "work" / "train_reward_model" / digest
         work.parent.mkdir(parents=True, exist_ok=True)
+        if "policy_evaluation" in sections:
+            leave_half(preferences, work / "preferences", "candidate")
+            preferences = work / "preferences"
         job = FitJob(
             preferences=str(preferences),
             start=prepare_base(model_settings.base, home / "base-models"),

@@ -8,10 +8,9 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import cast
 
@@ -19,20 +18,17 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types.schema import ColSpec, DataType, Schema
 
 from rewardloop.errors import BadInputError, RewardloopError
 from rewardloop.modeling.parity import check_parity
 from rewardloop.modeling.scoring import RewardScorer
 from rewardloop.storage import Storage
+from rewardloop.tracking.flavors import REWARD_MODEL, Flavor
 from rewardloop.tracking.history import History
 from rewardloop.tracking.manifest import verify_manifest
 from rewardloop.tracking.runs import ensure_experiment, start_step
 
-FOLDER = "reward_model"
 MANIFEST_TAG = "manifest_digest"
-_PACKAGES = ("mlflow", "pandas", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,14 @@ def find(name: str, tags: Mapping[str, str], tracking_uri: str) -> str | None:
 
 
 def register(
-    directory: Path, *, name: str, tags: Mapping[str, str], tracking_uri: str, parent_run_id: str | None
+    directory: Path,
+    *,
+    name: str,
+    tags: Mapping[str, str],
+    tracking_uri: str,
+    parent_run_id: str | None,
+    flavor: Flavor = REWARD_MODEL,
+    verify: Callable[[str, str], float] | None = None,
 ) -> Registered:
     """Register ``directory`` as a new version of ``name`` with the alias ``candidate``, and load it back.
 
@@ -113,6 +116,8 @@ def register(
         tags: tags of the version, ``manifest_digest`` among them.
         tracking_uri: what ``connect`` returned.
         parent_run_id: the pipeline's MLflow run; None outside one.
+        flavor: what is registered.
+        verify: loads (model URI, tracking URI), returns the largest difference from its fixture; None: ``parity_of``.
 
     Raises:
         RewardloopError: the version scores differently once loaded from the registry; it was deleted again.
@@ -122,20 +127,27 @@ def register(
         run = start_step(client, parent_run_id, "register_models")
     else:
         home = Path(os.environ.get("REWARDLOOP_HOME", ".rewardloop"))
-        experiment = ensure_experiment(client, name.removesuffix("-reward"), home)
+        experiment = ensure_experiment(client, name.rpartition("-")[0], home)
         run = client.create_run(experiment, run_name="register_models")
     status = "FAILED"
     try:
-        _log_model(client, run.info.run_id, directory)
-        source = f"{run.info.artifact_uri}/{FOLDER}"
-        registered = _create_version(client, name, source, run.info.run_id, tags)
+        _log_model(client, run.info.run_id, directory, flavor)
+        source = f"{run.info.artifact_uri}/{flavor.folder}"
+        registered = _create_version(client, name, source, run.info.run_id, tags, verify or parity_of)
         status = "FINISHED"
     finally:
         client.set_terminated(run.info.run_id, status=status)
     return registered
 
 
-def _create_version(client: MlflowClient, name: str, source: str, run_id: str, tags: Mapping[str, str]) -> Registered:
+def _create_version(
+    client: MlflowClient,
+    name: str,
+    source: str,
+    run_id: str,
+    tags: Mapping[str, str],
+    verify: Callable[[str, str], float],
+) -> Registered:
     new = not client.search_registered_models(f"name = '{name}'", max_results=1)
     if new:
         try:
@@ -145,7 +157,7 @@ def _create_version(client: MlflowClient, name: str, source: str, run_id: str, t
     version = None
     try:
         version = str(client.create_model_version(name, source, run_id=run_id, tags=dict(tags)).version)
-        difference = parity_of(f"models:/{name}/{version}", client.tracking_uri)
+        difference = verify(f"models:/{name}/{version}", client.tracking_uri)
     except BaseException:
         if version is not None:
             client.delete_model_version(name, version)
@@ -156,38 +168,27 @@ def _create_version(client: MlflowClient, name: str, source: str, run_id: str, t
     return Registered(version, difference)
 
 
-def _log_model(client: MlflowClient, run_id: str, directory: Path) -> None:
+def _log_model(client: MlflowClient, run_id: str, directory: Path, flavor: Flavor) -> None:
     from mlflow.pyfunc import save_model
 
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         # An example would only be checked with a warning; the fixture is checked with an error.
         warnings.filterwarnings("ignore", message=".*input example was not provided")
-        target = Path(temporary) / FOLDER
+        target = Path(temporary) / flavor.folder
         save_model(
             str(target),
-            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts={FOLDER: str(directory)},
-            signature=ModelSignature(
-                inputs=Schema(
-                    [ColSpec(DataType.string, "response"), ColSpec(DataType.string, "prompt", required=False)]
-                ),
-                outputs=Schema(
-                    [
-                        ColSpec(DataType.double, "score"),
-                        ColSpec(DataType.boolean, "allowed", required=False),
-                        ColSpec(DataType.double, "threshold", required=False),
-                        ColSpec(DataType.string, "model_version", required=False),
-                    ]
-                ),
-            ),
-            # A local version (torch's +cpu) is on no index.
-            pip_requirements=[f"{package}=={installed_version(package).partition('+')[0]}" for package in _PACKAGES],
+            python_model=str(flavor.python_model),
+            artifacts={flavor.folder: str(directory)},
+            signature=flavor.signature,
+            pip_requirements=flavor.pip_requirements,
         )
-        client.log_artifacts(run_id, str(target), FOLDER)
+        client.log_artifacts(run_id, str(target), flavor.folder)
 
 
 @contextmanager
-def open_version(model_uri: str, tracking_uri: str) -> Iterator[tuple[Path, Mapping[str, str]]]:
+def open_version(
+    model_uri: str, tracking_uri: str, flavor: Flavor = REWARD_MODEL
+) -> Iterator[tuple[Path, Mapping[str, str]]]:
     """The verified files of ``models:/NAME/VERSION``, and its tags.
 
     Raises:
@@ -203,7 +204,7 @@ def open_version(model_uri: str, tracking_uri: str) -> Iterator[tuple[Path, Mapp
     digest = version.tags.get(MANIFEST_TAG)
     if digest is None:
         raise BadInputError(f"{model_uri}: has no tag {MANIFEST_TAG}, so it was not registered by rewardloop")
-    with _files(client, version) as directory:
+    with _files(client, version, flavor) as directory:
         verify_manifest(directory, digest)
         yield directory, version.tags
 
@@ -221,7 +222,7 @@ def _load(model_uri: str, tracking_uri: str, *, rounding: bool = False) -> tuple
 
 
 @contextmanager
-def _files(client: MlflowClient, version: ModelVersion) -> Iterator[Path]:
+def _files(client: MlflowClient, version: ModelVersion, flavor: Flavor) -> Iterator[Path]:
     """The version's files: where they lie if that is this machine, else downloaded for as long as they are needed."""
     place = client.get_model_version_download_uri(version.name, version.version)
     with tempfile.TemporaryDirectory() as temporary:
@@ -232,7 +233,7 @@ def _files(client: MlflowClient, version: ModelVersion) -> Iterator[Path]:
             raise RewardloopError(
                 f"models:/{version.name}/{version.version}: its files at {place} cannot be read: {error}"
             ) from error
-        yield Path(root) / "artifacts" / FOLDER
+        yield Path(root) / "artifacts" / flavor.folder
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:

@@ -111,6 +111,7 @@ def log_step(
     *,
     metrics: Mapping[str, float],
     curves: Mapping[str, Sequence[tuple[int, float]]] | None = None,
+    tables: Mapping[str, Sequence[Mapping[str, object]]] | None = None,
 ) -> str:
     """Log what a step measured as a child run named after it; returns the child's id.
 
@@ -120,6 +121,7 @@ def log_step(
         step: the step's name.
         metrics: name -> value.
         curves: name -> (optimizer step, value) points.
+        tables: name -> rows, shown by MLflow as a table.
     """
     client = MlflowClient(tracking_uri=tracking_uri)
     run_id = start_step(client, parent_run_id, step).info.run_id
@@ -129,6 +131,9 @@ def log_step(
         points += [Metric(_key(name), float(value), now, at) for at, value in curve]
     for start in range(0, len(points), MAX_METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=points[start : start + MAX_METRICS_PER_BATCH])
+    for name, rows in (tables or {}).items():
+        columns = {column: [row[column] for row in rows] for column in (rows[0] if rows else {})}
+        client.log_table(run_id, columns, f"{name}.json")
     client.set_terminated(run_id, status="FINISHED")
     return str(run_id)
 

@@ -16,6 +16,7 @@ from rewardloop.evaluation.calibration import (
     fit_temperature,
     predicted,
     reliability,
+    tie_band,
 )
 from rewardloop.evaluation.evaluate import ChampionScores, Evaluation, evaluate
 from rewardloop.evaluation.examples import extreme
@@ -223,6 +224,36 @@ def test_length_alone_is_worth_one_half_when_length_is_controlled() -> None:
 def test_temperature_finds_the_planted_one() -> None:
     difference = np.random.default_rng(0).normal(size=5000) * 4
     assert fit_temperature(difference, predicted(difference, 2.5)) == pytest.approx(2.5, rel=1e-3)
+
+
+def test_as_many_differences_are_ties_as_people_leave_undecided() -> None:
+    # 2 of 5 pairs are undecided; 3 of 5 labelers (0.6) decide one. Two fifths of the way through 1, 2, 3, 4, 9 is 2.6.
+    shares = np.array([0.5, 0.55, 0.6, 0.4, 1.0])
+    assert tie_band(np.array([-3.0, 9, 1, -2, 4]), shares) == pytest.approx(2.6)
+    assert tie_band(np.array([-3.0, 9]), np.array([0.45, 0.5])) == 9
+    assert tie_band(np.array([-3.0, 9]), np.array([0.6, 0.0])) is None
+
+
+def test_the_tie_band_is_on_the_public_scale_of_validation_pairs() -> None:
+    result = measured(5 + 3 * TRUTH)
+    validation = PAIRS_TABLE.filter(split="validation")
+    difference = result.public[validation["a"]] - result.public[validation["b"]]
+    undecided = (validation["p"] - 0.5).abs() < 0.1
+    assert result.scoring["tie_band"] == result.evidence.tie_band
+    assert result.evidence.tie_band is not None
+    within = np.abs(difference) <= result.evidence.tie_band
+    assert 0.02 < within.mean() == pytest.approx(undecided.mean(), abs=1 / len(validation))
+
+
+def test_decided_pairs_leave_no_tie_band() -> None:
+    decided = PAIRS_TABLE.with_columns(pl.col("p").round().alias("p"))
+    result = evaluate(
+        ITEMS, decided, raw=TRUTH, anchors_raw=np.arange(3.0), reference_anchors=None, champion=None,
+        evaluation=SETTINGS, threshold=ThresholdSettings(alpha=0.2, delta=0.2), base_scoring={}, acceptability="",
+        one_labeler=None,
+    )  # fmt: skip
+    assert result.evidence.tie_band is None
+    assert result.scoring["tie_band"] is None
 
 
 def test_calibration_by_hand() -> None:

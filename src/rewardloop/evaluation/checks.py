@@ -1,0 +1,72 @@
+"""Conditions of a gate: a measured value against its limit becomes a ``Check`` with its rule and reason in words.
+
+A value that could not be measured (None or NaN) never passes.
+"""
+
+from rewardloop.evidence import Check, Estimate
+
+
+def lower_end(name: str, estimate: Estimate, limit: float, *, above: bool = False) -> Check:
+    """The lower end of the interval is at least ``limit``, or with ``above`` greater."""
+    passed = estimate.low > limit if above else estimate.low >= limit
+    verb = "is" if passed else "is not"
+    return Check(
+        name=name,
+        passed=passed,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        limit=limit,
+        rule=f"lower end of the interval {'>' if above else '>='} limit",
+        reason=f"{_shown(name, estimate)}; the lower end {verb} {'above' if above else 'at least'} {limit:g}.",
+    )
+
+
+def not_surely_above(name: str, estimate: Estimate, limit: float) -> Check:
+    """The lower end of the interval is at most ``limit``: refused is only what is surely more."""
+    passed = estimate.low <= limit
+    return Check(
+        name=name,
+        passed=passed,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        limit=limit,
+        rule="lower end of the interval <= limit",
+        reason=f"{_shown(name, estimate)}; the lower end {'is' if passed else 'is not'} at most {limit:g}.",
+    )
+
+
+def at_most(name: str, value: float | Estimate | None, limit: float) -> Check:
+    """The value is at most ``limit``; the interval of an ``Estimate`` is shown and decides nothing."""
+    number = value.value if isinstance(value, Estimate) else value
+    return _bounded(name, value, limit, passed=number is not None and number <= limit, sign="<=")
+
+
+def at_least(name: str, value: float | Estimate | None, limit: float) -> Check:
+    """The value is at least ``limit``; the interval of an ``Estimate`` is shown and decides nothing."""
+    number = value.value if isinstance(value, Estimate) else value
+    return _bounded(name, value, limit, passed=number is not None and number >= limit, sign=">=")
+
+
+def _bounded(name: str, value: float | Estimate | None, limit: float, *, passed: bool, sign: str) -> Check:
+    ends = (value.low, value.high) if isinstance(value, Estimate) else (None, None)
+    return Check(
+        name=name,
+        passed=passed,
+        value=value.value if isinstance(value, Estimate) else value,
+        low=ends[0],
+        high=ends[1],
+        limit=limit,
+        rule=f"value {sign} limit",
+        reason=f"{_shown(name, value)}; the limit is {limit:g}.",
+    )
+
+
+def _shown(name: str, value: float | Estimate | None) -> str:
+    """The measured value in words: "Calibration error (ECE): 0.060"."""
+    if isinstance(value, Estimate):
+        found = f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    else:
+        found = "could not be measured" if value is None else f"{value:.3f}"
+    return f"{name[0].upper()}{name[1:]}: {found}"

@@ -1,0 +1,526 @@
+"""PPO learns what is rewarded, stays where it must, stops when it should, and goes on from where it was killed."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rewardloop.config import TrainingSettings
+from rewardloop.errors import BadInputError
+from rewardloop.evidence import UpdatePoint
+from rewardloop.modeling.generation import generate
+from rewardloop.modeling.policy import Policy, load_start
+from rewardloop.modeling.reward_model import build_reward_model
+from rewardloop.modeling.scoring import RewardScorer
+from rewardloop.training.advantages import Advantages
+from rewardloop.training.checkpoint import CheckpointFolder
+from rewardloop.training.ppo import PpoTrainer, figures_of
+from rewardloop.training.rollouts import answer, kl_of
+from rewardloop.training.values import RewardModelValues
+from tests.policies import LETTERS, letters_base, prompt_of, settings_of, trainer_of, weights_of
+
+ARMS = "ab"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return letters_base(tmp_path_factory.mktemp("letters"))
+
+
+def is_arm(prompt: str, response: str) -> float:
+    return float(response in ARMS and response != "")
+
+
+def vowels(prompt: str, response: str) -> float:
+    """Share of a, e and i; of a whole answer."""
+    return sum(letter in "aei" for letter in response) / max(1, len(response))
+
+
+def run(trainer: PpoTrainer, folder: Path, each: Callable[[UpdatePoint], object] = lambda point: None) -> PpoTrainer:
+    trainer.run(CheckpointFolder(folder / "checkpoints"), each_update=each)
+    return trainer
+
+
+def mean_reward(policy: Policy, rule: Callable[[str, str], float], prompts: list[str], limit: int = 1) -> float:
+    """Of many new answers."""
+    settings = settings_of(generation={"max_new_tokens": limit}).generation
+    ids = [prompt_of(policy, text).ids for text in prompts]
+    answers = generate(policy, ids, settings, samples=64, seed=77)
+    return float(
+        np.mean([rule(text, policy.text(i, one)) for text, i, group in zip(prompts, ids, answers) for one in group])  # noqa: B905
+    )
+
+
+# The first update ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"method": "full"},
+        {"method": "lora"},
+        {"method": "lora", "lora_layers": 1},
+        {"method": "lora", "lora_layers": 1, "precision": "bfloat16"},
+    ],
+)
+def test_an_update_begins_at_the_policy_that_answered(base: Path, tmp_path: Path, fields: dict[str, Any]) -> None:
+    settings = settings_of(
+        generation={"max_new_tokens": 5}, ppo={"minibatches": 1, "epochs": 1}, episodes=32, kl={"beta": 0.5}, **fields
+    )
+    trainer = trainer_of(tmp_path, base, settings, vowels)
+    seen: list[UpdatePoint] = []
+    run(trainer, tmp_path, seen.append)
+    (point,) = seen
+    # One minibatch, one epoch: the only step was made at a ratio of 1.
+    assert point.kl == 0.0
+    assert point.kl_k3 == 0.0
+    assert point.approx_kl == 0.0
+    assert point.clip_fraction == 0.0
+    assert point.optimizer_steps == 1
+    # Whitened advantages have mean 0, and the loss at a ratio of 1 is their negative mean.
+    assert point.policy_loss == pytest.approx(0.0, abs=1e-6)
+    # Values begin at 0, so the value loss is half the mean square of the returns: not 0.
+    assert point.value_loss > 0
+    assert point.explained_variance == pytest.approx(0.0, abs=1e-6)
+    assert 0 < point.entropy < math.log(11)
+    assert (point.update, point.episodes, point.beta) == (1, 32, 0.5)
+    assert point.gradient_norm > 0
+
+
+def test_figures_of_a_later_update_are_of_the_answers_as_they_were(base: Path, tmp_path: Path) -> None:
+    settings = settings_of(generation={"max_new_tokens": 5, "temperature": 0.8}, episodes=96, learning_rate=1e-2)
+    trainer = trainer_of(tmp_path, base, settings, vowels)
+    answers, expected = [], []
+
+    def look(point: UpdatePoint) -> None:
+        # What the policy will answer next, and how far from the reference that is.
+        places = [0, 1, 2, 3]
+        prompts = [trainer.train[place] for place in places]
+        answers.append(answer(trainer.policy, prompts, trainer.rewards, settings, samples=4, seed=1))
+        expected.append(kl_of(trainer.readers, answers[-1]).mean())
+
+    run(trainer, tmp_path, look)
+    curve, validation, samples = figures_of(trainer.progress)
+    assert [point.update for point in curve] == [1, 2, 3]
+    assert [point.kl > 0.01 for point in curve] == [False, True, True]
+    # Other answers of the same policy: the same size.
+    assert curve[2].kl == pytest.approx(expected[1], rel=0.7)
+    assert curve[2].kl_k3 == pytest.approx(curve[2].kl, rel=0.7)
+    assert all(point.approx_kl > 0 for point in curve)
+    assert [point.optimizer_steps for point in curve] == [4, 4, 4]
+    assert [point.update for point in validation] == [0, 3]
+    assert {sample.update for sample in samples} == {0, 3}
+    assert trainer.progress.tokens == sum(round(32 * point.length) for point in curve)
+    assert trainer.progress.generation_seconds > 0
+
+
+# It learns -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_bandit_is_learnt(base: Path, tmp_path: Path, method: str) -> None:
+    settings = settings_of(method=method, episodes=32 * 20, learning_rate=1e-3 if method == "full" else 1e-2)
+    trainer = trainer_of(tmp_path, base, settings, is_arm)
+    before = mean_reward(trainer.policy, is_arm, ["a", "bc", "ghi"])
+    run(trainer, tmp_path)
+    after = mean_reward(trainer.policy, is_arm, ["a", "bc", "ghi"])
+    assert before < 0.35  # two of eleven tokens
+    assert after > 0.9
+    curve = trainer.progress.curve
+    assert curve[-1]["reward"] > curve[0]["reward"] + 0.4
+    assert curve[-1]["kl"] > 0.5
+    assert trainer.progress.stopped == ""
+    assert trainer.progress.best_reward > 0.8
+
+
+def test_the_last_letter_of_the_prompt_is_copied(base: Path, tmp_path: Path) -> None:
+    """What is right depends on the prompt: no single answer wins more than a third."""
+
+    def copies(prompt: str, response: str) -> float:
+        return float(response == prompt[-1])
+
+    random = np.random.default_rng(0)
+    prompts = ["".join(random.choice(list(LETTERS), 2)) + "adg"[place % 3] for place in range(60)]
+    settings = settings_of(
+        episodes=64 * 40, prompts_per_update=16, learning_rate=5e-3, ppo={"epochs": 4, "minibatches": 2}
+    )
+    trainer = trainer_of(tmp_path, base, settings, copies, train=prompts[:48], validation=prompts[48:])
+    before = mean_reward(trainer.policy, copies, prompts[48:])
+    run(trainer, tmp_path)
+    assert before < 0.2
+    assert mean_reward(trainer.policy, copies, prompts[48:]) > 0.6
+
+
+def test_whole_answers_get_better(base: Path, tmp_path: Path) -> None:
+    settings = settings_of(episodes=32 * 15, generation={"max_new_tokens": 6}, learning_rate=5e-3)
+    trainer = run(trainer_of(tmp_path, base, settings, vowels), tmp_path)
+    assert trainer.progress.curve[-1]["reward"] > trainer.progress.curve[0]["reward"] + 0.3
+
+
+def test_values_learn_what_an_answer_is_worth(base: Path, tmp_path: Path) -> None:
+    """The reward depends on the prompt alone: nothing for the policy to learn, everything for its values."""
+    settings = settings_of(episodes=32 * 15, learning_rate=5e-3, ppo={"value_coefficient": 1.0, "value_clip_range": 1})
+    trainer = trainer_of(tmp_path, base, settings, lambda prompt, response: float(prompt[0] in "abd"))
+    curve = run(trainer, tmp_path).progress.curve
+    assert curve[0]["explained_variance"] == pytest.approx(0.0, abs=1e-6)
+    assert curve[-1]["explained_variance"] > 0.8
+    assert curve[-1]["value_loss"] < 0.2 * curve[0]["value_loss"]
+
+
+def test_a_penalty_for_answers_without_end_makes_them_end(base: Path, tmp_path: Path) -> None:
+    settings = settings_of(
+        episodes=32 * 20, generation={"max_new_tokens": 4}, learning_rate=1e-3, missing_eos_penalty=1.0
+    )
+    # Without the second rule all answers would soon be empty.
+    curve = run(trainer_of(tmp_path, base, settings, lambda _, text: 0.0 if text else -2.0), tmp_path).progress.curve
+    assert curve[0]["unfinished"] > 0.5
+    assert curve[-1]["unfinished"] < 0.25
+
+
+def test_a_high_price_keeps_the_policy_at_the_reference(base: Path, tmp_path: Path) -> None:
+    kl = []
+    for beta in (0.0, 50.0):
+        settings = settings_of(episodes=32 * 12, kl={"beta": beta}, learning_rate=3e-4)
+        trainer = run(trainer_of(tmp_path / str(beta), base, settings, is_arm), tmp_path / str(beta))
+        kl.append([point["kl_k3"] for point in trainer.progress.curve])
+    # The first step knows no KL yet.
+    assert kl[0][1] == pytest.approx(kl[1][1], rel=1e-3)
+    assert kl[0][-1] > 1
+    assert max(kl[1]) < 0.15
+    assert kl[1][-1] < 0.06
+
+
+def test_beta_follows_the_kl(base: Path, tmp_path: Path) -> None:
+    settings = settings_of(
+        episodes=32 * 4, kl={"beta": 0.1, "adaptive": True, "target": 5.0, "horizon": 320}, learning_rate=1e-4
+    )
+    trainer = run(trainer_of(tmp_path, base, settings, is_arm), tmp_path)
+    # The KL stays far below the target: 20% less per horizon, 2% per update.
+    expected = [0.1 * 0.98**place for place in range(4)]
+    assert [point["beta"] for point in trainer.progress.curve] == pytest.approx(expected)
+
+
+def test_the_learning_rate_falls_to_nothing_or_stays(base: Path, tmp_path: Path) -> None:
+    for schedule, rates in (("linear", [4e-3, 3e-3, 2e-3, 1e-3]), ("constant", [4e-3] * 4)):
+        settings = settings_of(episodes=32 * 4, learning_rate=4e-3, schedule=schedule)
+        trainer = run(trainer_of(tmp_path / schedule, base, settings, is_arm), tmp_path / schedule)
+        assert [point["learning_rate"] for point in trainer.progress.curve] == pytest.approx(rates)
+
+
+# Gradients -----------------------------------------------------------------------------------------------------------
+def batch_of(trainer: PpoTrainer) -> tuple[Any, Advantages]:
+    """An update's answers as the learner reads them, with advantages drawn at random."""
+    prompts = trainer.train[: trainer.settings.prompts_per_update]
+    answers = answer(trainer.policy, prompts, trainer.rewards, trainer.settings, samples=4, seed=3)
+    batch = trainer.learner.read(answers, 0)
+    torch.manual_seed(4)
+    advantage, returns = (torch.randn_like(batch.mask_BT) * batch.mask_BT for _ in range(2))
+    return batch, Advantages(advantage, returns)
+
+
+def gradient(trainer: PpoTrainer) -> dict[str, Tensor]:
+    found = {name: value.grad.clone() for name, value in trainer.trained.items() if value.grad is not None}
+    trainer.optimizer.zero_grad(set_to_none=True)
+    return found
+
+
+def test_gradients_do_not_depend_on_order_rows_or_row_mates(base: Path, tmp_path: Path) -> None:
+    results = []
+    for budget, order in ((4096, [0, 1, 2]), (4096, [2, 0, 1]), (1, [0, 1, 2])):
+        settings = settings_of(generation={"max_new_tokens": 6}, ppo={"minibatches": 3}, tokens_per_batch=budget)
+        trainer = trainer_of(tmp_path / f"{budget}{order}", base, settings, vowels)
+        batch, learnt = batch_of(trainer)
+        assert len(batch.rows) == 3
+        assert [len(rows) for rows in batch.rows] == ([1, 1, 1] if budget > 1 else [3, 3, 2])
+        with torch.no_grad():  # a step away from the policy that answered
+            for value in trainer.trained.values():
+                value.add_(0.02 * torch.randn(value.shape, generator=torch.Generator().manual_seed(5)))
+        sums = {number: trainer.learner.accumulate(batch, learnt, number) for number in order}
+        results.append((gradient(trainer), sums, batch))
+    (expected, expected_sums, batch), *others = results
+    assert batch.tokens(0) + batch.tokens(1) + batch.tokens(2) == int(batch.mask_BT.sum())
+    for found, sums, other in others:
+        torch.testing.assert_close(other.logp_BT, batch.logp_BT, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(other.reference_BT, batch.reference_BT, rtol=1e-5, atol=1e-5)
+        assert found.keys() == expected.keys()
+        scale = max(float(value.abs().max()) for value in expected.values())
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6 * max(1.0, scale))
+        for number, values in expected_sums.items():
+            assert sums[number] == pytest.approx(values, rel=1e-4, abs=1e-5)
+
+
+def test_the_gradient_is_that_of_the_loss_written_out(base: Path, tmp_path: Path) -> None:
+    """The dense computation of one minibatch: every answer in a call of its own, means over tokens."""
+    settings = settings_of(
+        generation={"max_new_tokens": 6, "temperature": 0.7}, ppo={"minibatches": 1, "value_coefficient": 0.3}
+    )
+    trainer = trainer_of(tmp_path, base, settings, vowels)
+    batch, learnt = batch_of(trainer)
+    with torch.no_grad():
+        for value in trainer.trained.values():
+            value.add_(0.02 * torch.randn(value.shape, generator=torch.Generator().manual_seed(5)))
+    trainer.learner.accumulate(batch, learnt, 0)
+    found = gradient(trainer)
+    prompts = trainer.train[:8]
+    answers = answer(
+        load_start(tmp_path / "start", tmp_path / "cache"), prompts, trainer.rewards, settings, samples=4, seed=3
+    )
+    losses = []
+    model = trainer.policy.causal_model
+    for number, ids in enumerate(answers.ids):
+        prompt = prompts[number // 4].ids
+        out = model(input_ids=torch.tensor([[*prompt, *ids]]), output_hidden_states=True)
+        places = slice(len(prompt) - 1, len(prompt) + len(ids) - 1)
+        logp = (out.logits[0, places] / 0.7).log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)]
+        value = trainer.values.module(out.hidden_states[-1][0, places])[:, 0]
+        here = slice(0, len(ids))
+        ratio = (logp - batch.logp_BT[number, here]).exp()
+        advantage, returns = learnt.advantage_BT[number, here], learnt.return_BT[number, here]
+        policy_loss = -torch.minimum(advantage * ratio, advantage * ratio.clamp(0.8, 1.2))
+        held = value.clamp(-0.2, 0.2)  # values were 0
+        value_loss = 0.5 * torch.maximum((value - returns) ** 2, (held - returns) ** 2)
+        losses.append(policy_loss + 0.3 * value_loss)
+    torch.cat(losses).mean().backward()
+    expected = gradient(trainer)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5)
+
+
+# References and values -----------------------------------------------------------------------------------------------
+def test_all_weights_train_against_a_reference_that_stays(base: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, base, settings_of(episodes=32 * 5), is_arm)
+    reference = trainer.readers.reference
+    assert reference is not None
+    before = {name: value.clone() for name, value in reference.model.state_dict().items()}
+    assert len(trainer.trained) == len(list(trainer.policy.model.parameters())) + 2
+    run(trainer, tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in reference.model.state_dict().items())
+    moved = trainer.policy.model.state_dict()
+    assert not any(torch.equal(moved[name], value) for name, value in before.items())
+
+
+def test_adapters_train_and_nothing_else_does(base: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, base, settings_of(episodes=32 * 3, method="lora"), is_arm)
+    frozen = {n: v.clone() for n, v in trainer.policy.model.state_dict().items() if "lora_" not in n}
+    assert trainer.readers.reference is None
+    run(trainer, tmp_path)
+    now = trainer.policy.model.state_dict()
+    assert all(torch.equal(value, now[name]) for name, value in frozen.items())
+    assert all(now[name].abs().max() > 0 for name in now if "lora_B" in name)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_values_of_the_reward_model_train_with_the_policy(base: Path, tmp_path: Path, method: str) -> None:
+    model, tokenizer = build_reward_model(str(base), TrainingSettings(seed=1))
+    scorer = RewardScorer(
+        model, tokenizer,
+        {"template": "plain", "max_length": 32, "truncation_side": "left", "raw_mean": 0.0, "raw_spread": 0.1,
+         "scale": {"raw": [0, 1], "public": [0, 1]}},
+    )  # fmt: skip
+    settings = settings_of(
+        method=method, episodes=32 * 6, generation={"max_new_tokens": 3}, ppo={"value": "reward_model"}
+    )
+    trainer = trainer_of(
+        tmp_path, base, settings, is_arm, scorer=scorer, values=lambda s, policy: RewardModelValues(s, policy, settings)
+    )
+    raw = scorer.raw_scores([[]], ["abc"])
+    before = weights_of(trainer)
+    run(trainer, tmp_path)
+    assert trainer.values.in_words == "a model of its own, begun as the reward model"
+    now = weights_of(trainer)
+    trained = [name for name in now if name.startswith("values.") and "lora_A" not in name]
+    assert sum(not torch.equal(now[name], before[name]) for name in trained) > 0.9 * len(trained)
+    assert np.array_equal(scorer.raw_scores([[]], ["abc"]), raw)
+    curve = trainer.progress.curve
+    assert curve[-1]["reward"] > curve[0]["reward"]
+
+
+# Where it stops ------------------------------------------------------------------------------------------------------
+def test_an_update_ends_where_it_has_moved_too_far(base: Path, tmp_path: Path) -> None:
+    steps = []
+    for limit in (None, 0.01):
+        settings = settings_of(
+            episodes=64, learning_rate=3e-2, ppo={"epochs": 4, "minibatches": 2, "update_kl_limit": limit}
+        )
+        trainer = run(trainer_of(tmp_path / str(limit), base, settings, is_arm), tmp_path / str(limit))
+        steps.append([point["optimizer_steps"] for point in trainer.progress.curve])
+        if limit:
+            assert all(point["approx_kl"] <= limit for point in trainer.progress.curve)
+    assert steps[0] == [8, 8]
+    assert 1 <= steps[1][0] < 8
+
+
+def test_beyond_the_budget_training_stops_and_goes_back_to_its_best(base: Path, tmp_path: Path) -> None:
+    settings = settings_of(episodes=32 * 20, evaluations=20, learning_rate=5e-3, kl={"budget": 0.3}, ppo={"epochs": 4})
+    trainer = trainer_of(tmp_path, base, settings, is_arm)
+    weights: dict[int, dict[str, Tensor]] = {0: weights_of(trainer)}
+    run(trainer, tmp_path, lambda point: weights.__setitem__(point.update, weights_of(trainer)))
+    progress = trainer.progress
+    assert "nats, beyond align.kl.budget = 0.3" in progress.stopped
+    assert progress.update < 20
+    assert len(progress.curve) == progress.update
+    assert all(point["kl"] <= 0.3 for point in progress.curve)
+    inside = [point for point in progress.validation if point["within_budget"]]
+    assert len(inside) < len(progress.validation)
+    best = max(inside, key=lambda point: point["reward"])
+    assert progress.best_update == best["update"]
+    assert max(point["reward"] for point in progress.validation) > best["reward"]
+    now = weights_of(trainer)
+    assert all(torch.equal(value, weights[progress.best_update][name]) for name, value in now.items())
+    prompts = [prompt.messages for prompt in trainer.validation.prompts]
+    again = answer(trainer.policy, trainer.validation.prompts, trainer.rewards, settings, samples=1, seed=(0, 1))
+    assert len(prompts) == len(again.ids)
+    if progress.best_update:
+        assert kl_of(trainer.readers, again).mean() == pytest.approx(best["kl"], abs=1e-5)
+
+
+def test_a_reward_for_short_answers_ends_in_a_named_collapse(base: Path, tmp_path: Path) -> None:
+    settings = settings_of(
+        episodes=32 * 40, generation={"max_new_tokens": 12}, learning_rate=1e-3, evaluations=40,
+        stop={"min_length_share": 0.5},
+    )  # fmt: skip
+    trainer = trainer_of(tmp_path, base, settings, lambda _, text: -float(len(text)) if text else -20.0)
+    progress = run(trainer, tmp_path).progress
+    assert "tokens on average, the reference's" in progress.stopped
+    assert "less than align.stop.min_length_share = 0.5 of that" in progress.stopped
+    assert 2 <= progress.update < 40
+    assert progress.curve[0]["length"] > progress.curve[-1]["length"]
+
+
+def test_answers_without_a_character_end_the_training(base: Path, tmp_path: Path) -> None:
+    settings = settings_of(episodes=32 * 40, generation={"max_new_tokens": 3}, learning_rate=1e-3)
+    trainer = run(trainer_of(tmp_path, base, settings, lambda _, text: float(text == "")), tmp_path)
+    assert "of the answers are empty" in trainer.progress.stopped
+    assert trainer.progress.update < 40
+
+
+def test_nothing_better_on_validation_prompts_ends_the_training(base: Path, tmp_path: Path) -> None:
+    # Prompts that begin with i want the opposite: the more is learnt, the worse they are answered.
+    def opposite(prompt: str, response: str) -> float:
+        return -is_arm(prompt, response) if prompt.startswith("i") else is_arm(prompt, response)
+
+    settings = settings_of(
+        episodes=32 * 30, evaluations=30, learning_rate=5e-3,
+        stop={"min_length_share": 0, "max_unfinished_rise": 1, "min_diversity_share": 0, "patience": 4},
+    )  # fmt: skip
+    trainer = trainer_of(tmp_path, base, settings, opposite, validation=["i" + a + b for a in "abc" for b in "defghi"])
+    run(trainer, tmp_path)
+    progress = trainer.progress
+    assert progress.stopped.startswith("4 evaluations on validation prompts brought no better reward than update ")
+    assert progress.update == progress.best_update + 4
+    assert progress.update < 20
+    rewards = [point["reward"] for point in progress.validation]
+    assert progress.best_update == int(np.argmax(rewards))
+    assert progress.best_reward == max(rewards)
+
+
+def test_a_policy_that_only_got_worse_is_the_start_again(base: Path, tmp_path: Path) -> None:
+    def opposite(prompt: str, response: str) -> float:
+        return 0.0 if prompt.startswith("i") else is_arm(prompt, response)
+
+    trainer = trainer_of(tmp_path, base, settings_of(episodes=96), opposite, validation=["ia", "ib"])
+    before = weights_of(trainer)
+    run(trainer, tmp_path)
+    # Equal is not better: the start stays the best.
+    assert trainer.progress.best_update == 0
+    assert all(torch.equal(value, before[name]) for name, value in weights_of(trainer).items())
+
+
+# Checkpoints ---------------------------------------------------------------------------------------------------------
+class KilledError(Exception):
+    """Stands for a killed process."""
+
+
+def kill_after(update: int) -> Callable[[UpdatePoint], None]:
+    def look(point: UpdatePoint) -> None:
+        if point.update == update:
+            raise KilledError
+
+    return look
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("checkpoints", [6, 3])
+def test_a_killed_training_goes_on_to_the_same_bits(base: Path, tmp_path: Path, method: str, checkpoints: int) -> None:
+    settings = settings_of(
+        method=method, episodes=32 * 6, checkpoints=checkpoints, evaluations=3, generation={"max_new_tokens": 4},
+        schedule="linear", kl={"beta": 0.1, "adaptive": True, "target": 0.5, "horizon": 100},
+    )  # fmt: skip
+    whole = run(trainer_of(tmp_path / "whole", base, settings, vowels), tmp_path / "whole")
+    killed = tmp_path / "killed"
+    with pytest.raises(KilledError):
+        run(trainer_of(killed, base, settings, vowels), killed, kill_after(4))
+    trainer = trainer_of(killed, base, settings, vowels)
+    updates: list[int] = []
+    saved = 3 if checkpoints == 6 else 2  # the fourth update's own was not written yet
+    assert trainer.run(
+        CheckpointFolder(killed / "checkpoints"), each_update=lambda point: updates.append(point.update)
+    ) == saved  # fmt: skip
+    assert updates == list(range(saved + 1, 7))
+    now = weights_of(whole)
+    assert all(torch.equal(value, now[name]) for name, value in weights_of(trainer).items())
+    for name in ("validation", "samples", "best_update", "best_reward", "tokens"):
+        assert getattr(trainer.progress, name) == getattr(whole.progress, name)
+    for a, b in zip(trainer.progress.curve, whole.progress.curve, strict=True):
+        assert a | {"tokens_per_second": 0} == b | {"tokens_per_second": 0}
+    # A finished one has nothing left to do.
+    third = trainer_of(killed, base, settings, vowels)
+    assert third.run(CheckpointFolder(killed / "checkpoints"), each_update=kill_after(1)) == 6
+    assert all(torch.equal(value, now[name]) for name, value in weights_of(third).items())
+
+
+def test_a_stopped_training_stays_stopped(base: Path, tmp_path: Path) -> None:
+    settings = settings_of(episodes=32 * 20, learning_rate=5e-3, kl={"budget": 0.1}, evaluations=20)
+    first = run(trainer_of(tmp_path, base, settings, is_arm), tmp_path)
+    assert first.progress.stopped
+    again = run(trainer_of(tmp_path, base, settings, is_arm), tmp_path, kill_after(first.progress.update + 1))
+    assert again.progress == first.progress
+    now = weights_of(again)
+    assert all(torch.equal(value, now[name]) for name, value in weights_of(first).items())
+
+
+def test_a_checkpoint_of_other_settings_is_refused(base: Path, tmp_path: Path) -> None:
+    run(trainer_of(tmp_path, base, settings_of(), is_arm), tmp_path)
+    with pytest.raises(BadInputError, match=r"is of another training: settings was .*0\.003.*, is .*0\.001"):
+        run(trainer_of(tmp_path, base, settings_of(learning_rate=1e-3), is_arm), tmp_path)
+    with pytest.raises(BadInputError, match=r"is of another training: prompts was 8, is 2"):
+        run(trainer_of(tmp_path, base, settings_of(), is_arm, train=["a", "b"]), tmp_path)
+    # Where things are may change.
+    moved = settings_of(prompts="other.jsonl", checkpoints=2, reward_device="cpu")
+    trainer = trainer_of(tmp_path, base, moved, is_arm)
+    assert trainer.run(CheckpointFolder(tmp_path / "checkpoints")) == 3
+
+
+def test_a_reward_that_is_no_number_is_named_and_the_checkpoint_kept(base: Path, tmp_path: Path) -> None:
+    settings = settings_of(episodes=32 * 6, checkpoints=6, evaluations=1)
+    trainer = trainer_of(tmp_path, base, settings, is_arm)
+    scorer: Any = trainer.rewards.scorer
+
+    def spoil(point: UpdatePoint) -> None:
+        if point.update == 2:
+            scorer.rule = lambda prompt, response: math.nan
+
+    with pytest.raises(BadInputError, match="the reward model gives nan for the answer"):
+        run(trainer, tmp_path, spoil)
+    mended = trainer_of(tmp_path, base, settings, is_arm)
+    assert mended.run(CheckpointFolder(tmp_path / "checkpoints")) == 2
+
+
+def test_a_loss_that_is_no_number_is_named_and_the_checkpoint_kept(base: Path, tmp_path: Path) -> None:
+    settings = settings_of(episodes=32 * 6, checkpoints=6, evaluations=1)
+    trainer = trainer_of(tmp_path, base, settings, is_arm)
+
+    def spoil(point: UpdatePoint) -> None:
+        if point.update == 2:
+            with torch.no_grad():
+                trainer.values.module.weight.fill_(math.inf)  # type: ignore[operator, union-attr]
+
+    with pytest.raises(
+        BadInputError, match=r"align: update 3: the loss .* not a finite number; lower align.learning_r"
+    ):
+        run(trainer, tmp_path, spoil)
+    state = torch.load(tmp_path / "checkpoints" / "checkpoint.pt", weights_only=True)
+    assert state["progress"]["update"] == 2
