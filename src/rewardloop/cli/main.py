@@ -8,7 +8,7 @@ import sys
 import typer
 
 from rewardloop import __version__
-from rewardloop.cli import batches, config, ingest, run, score, ui
+from rewardloop.cli import batches, config, evaluate, export_tasks, ingest, run, score, serve, ui
 from rewardloop.cli.environment import set_defaults
 from rewardloop.errors import RewardloopError, disk_error
 
@@ -24,6 +24,9 @@ app.command("batches")(batches.batches)
 app.command("accept")(batches.accept)
 app.command("run")(run.run)
 app.command("score")(score.score)
+app.command("evaluate")(evaluate.evaluate)
+app.command("serve")(serve.serve)
+app.command("export-tasks")(export_tasks.export_tasks)
 app.command("ui")(ui.ui)
 app.add_typer(config.app, name="config")
 

@@ -1,9 +1,11 @@
 """Files of feedback become one immutable batch of the store.
 
 In: paths in any known format. Out: a committed batch, or nothing at all. Every row of the files is taken, quarantined
-with its reason, or counted as a duplicate. Labeler ids are replaced by pseudonyms before anything is written.
+with its reason, or counted as a duplicate or as one in which nobody judged anything. Labeler ids are replaced by
+pseudonyms before anything is written.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +18,17 @@ from tqdm import tqdm
 from rewardloop import __version__
 from rewardloop.config import Settings, ValidationSettings
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.importers.base import Choice, Outcome, Rejected, Repeated, Row, Taken, choose, length_problem
+from rewardloop.feedback.importers.base import (
+    Choice,
+    Outcome,
+    Rejected,
+    Repeated,
+    Row,
+    Skipped,
+    Taken,
+    choose,
+    length_problem,
+)
 from rewardloop.feedback.importers.table import Table
 from rewardloop.feedback.pseudonyms import key_fingerprint, pseudonymized, pseudonymized_row
 from rewardloop.feedback.reading import Source, read_sources
@@ -29,7 +41,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What an ingest did: rows_in = rows_taken + rows_quarantined + rows_duplicate."""
+    """What an ingest did: rows_in = rows_taken + rows_quarantined + rows_duplicate + the sum of skipped."""
 
     digest: str | None
     """The new batch; None when there was nothing new, and no batch was written."""
@@ -44,11 +56,14 @@ class IngestReport:
     labelers: int | None
     reasons: list[str]
     """The first reasons for quarantine, with their places."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Why nobody judged anything in them -> rows."""
 
     @property
     def summary(self) -> str:
         """One line for people."""
         counts = f"{self.rows_quarantined:,} quarantined, {self.rows_duplicate:,} duplicates"
+        counts += "".join(f", {rows:,} {reason}" for reason, rows in self.skipped.items())
         if self.digest is None:
             return f"nothing new in {self.rows_in:,} rows ({counts}): no batch was written"
         who = "anonymous labelers" if self.labelers is None else f"{self.labelers:,} labelers"
@@ -65,6 +80,7 @@ class _Sorted:
     taken: list[Taken] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     repeated: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 def ingest(
@@ -98,7 +114,7 @@ def ingest(
     """
     store.check_splits(settings.splits)
     sources = read_sources(paths)
-    tables = [Table.of(source) for source in sources]
+    tables = [Table.of(source, store.storage) for source in sources]
     choice = choose(tables, format, options or {}, columns or {})
     say(f"{', '.join(path.name for path in paths)}: format {choice.importer.name} ({choice.reason})")
 
@@ -110,8 +126,9 @@ def ingest(
         outcomes = choice.importer.read(table, choice.options, settings.validation)
         _sort(_bar(outcomes, f"reading {table.name}", progress), settings.validation, found)
     taken_rows = sum(len(taken.rows) for taken in found.taken)
-    rows_in = taken_rows + len(found.rejected) + found.repeated
-    _check_share(found.rejected, rows_in, settings.validation.max_failed_share)
+    judged = taken_rows + len(found.rejected) + found.repeated
+    _check_share(found.rejected, judged, settings.validation.max_failed_share)
+    rows_in = judged + found.skipped.total()
 
     groups = ((taken.rows[0].place, pseudonymized(taken.group, key)) for taken in found.taken)
     frame = feedback_frame(_bar(groups, "taking groups", progress, len(found.taken)))
@@ -123,7 +140,7 @@ def ingest(
     if frame.is_empty():
         if quarantined:  # no batch to file them under: the files they came in name the place
             store.quarantine(batch_digest([source.sha256 for source in sources]), "rows", quarantined)
-        return _nothing_new(choice, rows_in, found.rejected)
+        return _nothing_new(choice, rows_in, found.rejected, found.skipped)
     digest = batch_digest(frame["record"].to_list())
     _check_refused(store, digest)
     report = IngestReport(
@@ -133,11 +150,12 @@ def ingest(
         rows_in=rows_in,
         rows_taken=rows_taken,
         rows_quarantined=len(found.rejected),
-        rows_duplicate=rows_in - rows_taken - len(found.rejected),
+        rows_duplicate=judged - rows_taken - len(found.rejected),
         groups=frame.height,
         labels=int(frame["labels"].list.len().sum()),
         labelers=_labelers(frame),
         reasons=[_reason(rejected) for rejected in found.rejected[:_SHOWN_REASONS]],
+        skipped=dict(found.skipped),
     )
     manifest = _manifest(report, digest, choice, sources, settings, key)
     _check_key(store, manifest)
@@ -145,7 +163,7 @@ def ingest(
         store.quarantine(digest, "rows", quarantined)
     if not store.write_batch(frame, manifest):
         # Another ingest of the same rows has committed them since this one looked.
-        return _nothing_new(choice, rows_in, found.rejected)
+        return _nothing_new(choice, rows_in, found.rejected, found.skipped)
     return report
 
 
@@ -161,11 +179,11 @@ def _ingested_before(store: FeedbackStore, sources: list[Source], choice: Choice
         same_way = (batch.rewardloop, batch.importer, batch.options) == (__version__, choice.importer.name, options)
         same_key = batch.labeler_key in (None, key_fingerprint(key))
         if same_files and same_way and same_key and not batch.rows_quarantined:
-            return _nothing_new(choice, batch.rows_in, [])
+            return _nothing_new(choice, batch.rows_in, [], batch.skipped)
     return None
 
 
-def _nothing_new(choice: Choice, rows_in: int, rejected: list[Rejected]) -> IngestReport:
+def _nothing_new(choice: Choice, rows_in: int, rejected: list[Rejected], skipped: Mapping[str, int]) -> IngestReport:
     return IngestReport(
         digest=None,
         importer=choice.importer.name,
@@ -173,11 +191,12 @@ def _nothing_new(choice: Choice, rows_in: int, rejected: list[Rejected]) -> Inge
         rows_in=rows_in,
         rows_taken=0,
         rows_quarantined=len(rejected),
-        rows_duplicate=rows_in - len(rejected),
+        rows_duplicate=rows_in - len(rejected) - sum(skipped.values()),
         groups=0,
         labels=0,
         labelers=None,
         reasons=[_reason(one) for one in rejected[:_SHOWN_REASONS]],
+        skipped=dict(skipped),
     )
 
 
@@ -193,6 +212,8 @@ def _sort(outcomes: Iterable[Outcome], limits: ValidationSettings, found: _Sorte
             found.rejected.append(outcome)
         elif isinstance(outcome, Repeated):
             found.repeated += 1
+        elif isinstance(outcome, Skipped):
+            found.skipped[outcome.reason] += 1
         else:
             problem = length_problem(outcome.group.prompt, outcome.group.responses, limits)
             if problem:
@@ -245,6 +266,7 @@ def _manifest(
         rows_taken=report.rows_taken,
         rows_quarantined=report.rows_quarantined,
         rows_duplicate=report.rows_duplicate,
+        skipped=report.skipped,
         groups=report.groups,
         labels=report.labels,
         labelers=report.labelers,

@@ -27,7 +27,10 @@ class SourceFile(StoreFile):
 
 
 class BatchManifest(StoreFile):
-    """What was ingested, from what, by which importer, and the counts: rows_in = taken + quarantined + duplicate."""
+    """What was ingested, from what, by which importer, and the counts.
+
+    rows_in = rows_taken + rows_quarantined + rows_duplicate + the sum of skipped.
+    """
 
     format: Literal[1] = 1
     digest: str
@@ -43,6 +46,8 @@ class BatchManifest(StoreFile):
     rows_taken: int
     rows_quarantined: int
     rows_duplicate: int
+    skipped: dict[str, int] = Field(default_factory=dict)
+    """Why nobody judged anything in them -> rows."""
     groups: int
     labels: int
     labelers: int | None

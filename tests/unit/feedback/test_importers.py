@@ -103,8 +103,24 @@ def test_auto_refuses_what_two_formats_may_be() -> None:
         choose([both], "auto", {}, {})
 
 
+def test_a_json_list_is_read_like_json_lines() -> None:
+    lines = (DATA / "trl.jsonl").read_text(encoding="utf-8").split("\n")
+    whole = [line for line in lines if line and json.loads(line)]
+    in_lines = read(table_of("\n".join(whole)), "pairs", {}, {})
+    in_list = read(table_of(f" [ {' , '.join(whole)}\n]\n"), "pairs", {}, {})
+    assert in_lines == in_list
+
+
+def test_what_is_no_object_in_a_json_list_is_rejected_by_its_number() -> None:
+    rows = table_of('[{"chosen": "a", "rejected": "b"}, 7, {"chosen": "\\ud800", "rejected": "b"}]')
+    _, number, half = read(rows, "pairs", {}, {})
+    assert shown(number) == {"lines": [2], "rejected": "found a JSON int; expected an object"}
+    assert isinstance(half, Rejected)
+    assert "half of a surrogate pair" in half.reason
+
+
 def test_unknown_format_names_the_known_ones() -> None:
-    with pytest.raises(BadInputError, match="--format csv: unknown; allowed: auto, canonical, classification, pairs"):
+    with pytest.raises(BadInputError, match="--format csv: unknown; allowed: auto, canonical, classification, label-"):
         choose([table("wide.csv")], "csv", {}, {})
 
 
@@ -189,7 +205,12 @@ def test_cells_larger_than_the_csv_modules_own_limit_are_read() -> None:
     [
         ("a,b\n", "holds a header and no rows"),
         ("a,a\n1,2\n", "column 'a' stands twice in the header"),
-        ('[{"chosen":"a","rejected":"b"}]', "holds a JSON list; write one JSON object per line"),
+        ("[ ]", "holds an empty JSON list; expected rows of feedback"),
+        ('[{"a": 1},\n {"b": 2\n]', "labels.csv:3: entry 2 of the list is not JSON: Expecting ',' delimiter"),
+        ('[{"a": 1} {"b": 2}]', "behind entry 1 of the list: found '{\"b\": 2}]'; expected ',' or ']'"),
+        ('[{"a": 1}', "behind entry 1 of the list: found the end of the file; expected ',' or ']'"),
+        ('[{"a": 1}]\n{"b": 2}', "there is text behind the list; expected one list"),
+        ("[1, 2]", "labels.csv:1: found a JSON int; expected an object; no row of the file can be read"),
         ("{broken\n", "labels.csv:1: is not JSON"),
     ],
 )

@@ -1,7 +1,8 @@
 """What every importer gives and gets, and the list of importers.
 
 An importer is one function from the rows of a file to outcomes, registered with ``@importer``; a new format is a new
-file in this folder. Every row of the file must come out exactly once: in a ``Taken``, a ``Rejected`` or a ``Repeated``.
+file in this folder. Every row of the file must come out exactly once: in a ``Taken``, a ``Rejected``, a ``Repeated`` or
+a ``Skipped``.
 """
 
 import functools
@@ -61,7 +62,15 @@ class Repeated:
     row: Row
 
 
-Outcome = Taken | Rejected | Repeated
+@dataclass(frozen=True)
+class Skipped:
+    """A row in which, by its own words, nobody judged anything: it is counted under ``reason`` and is no mistake."""
+
+    row: Row
+    reason: str
+
+
+Outcome = Taken | Rejected | Repeated | Skipped
 
 
 class RowError(ValueError):

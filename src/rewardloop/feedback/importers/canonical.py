@@ -28,7 +28,7 @@ class CanonicalOptions(Options):
 
 
 def _recognizes(table: Table, options: CanonicalOptions) -> str | None:
-    if table.json_lines and all({"responses", "labels"} <= set(record.values) for record in table.first):
+    if table.shape != "table" and all({"responses", "labels"} <= set(record.values) for record in table.first):
         return "its JSON objects have the keys 'responses' and 'labels'"
     return None
 

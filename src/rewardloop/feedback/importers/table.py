@@ -1,7 +1,7 @@
-"""A file as rows with named columns: JSON lines, or CSV/TSV with a header.
+"""A file as rows with named columns: JSON lines, a JSON list of objects, or CSV/TSV with a header.
 
-In: a ``Source``. Out: ``Record`` s with their place (``labels.csv:17``, the line where the row begins), and rows that
-cannot be parsed as ``Rejected``. Also the few ways in which importers look at a cell.
+In: a ``Source``. Out: ``Record`` s with their place (``labels.csv:17``: the line where the row begins, or its number in
+a JSON list), and rows that cannot be parsed as ``Rejected``. Also the few ways in which importers look at a cell.
 """
 
 import csv
@@ -9,18 +9,29 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.importers.base import WITHHELD, LabelerId, Options, Rejected, Row, RowError
 from rewardloop.feedback.reading import Source
+from rewardloop.storage import Storage
 
 MAX_CELL = 64 << 20
 """Most characters of one CSV cell (the csv module's own limit is 131,072)."""
 
 _SAMPLE = 20
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+Shape = Literal["table", "json-lines", "json-list"]
+_LOOKS: dict[Shape, str] = {
+    "table": "a table with the columns",
+    "json-lines": "JSON lines with the keys",
+    "json-list": "a JSON list with the keys",
+}
+_BEGINS: dict[str, Shape] = {"{": "json-lines", "[": "json-list"}
 
 
 @dataclass(frozen=True)
@@ -37,25 +48,24 @@ class Table:
 
     name: str
     text: str
-    json_lines: bool
+    shape: Shape
     columns: tuple[str, ...]
     first: tuple[Record, ...]
     """The first rows, for recognizing the format."""
+    store: Storage | None = None
+    """Where the rows go, for formats whose files name things that only the store knows."""
 
     @classmethod
-    def of(cls, source: Source) -> "Table":
+    def of(cls, source: Source, store: Storage | None = None) -> "Table":
         """Look at the first rows of a source.
 
         Raises:
             BadInputError: no row can be read, or the header is unusable.
         """
-        json_lines = source.text.lstrip().startswith("{")
-        if source.text.lstrip().startswith("["):
-            raise BadInputError(f"{source.name}: holds a JSON list; write one JSON object per line")
-        rows = _json_rows if json_lines else _csv_rows
+        shape = _BEGINS.get(source.text.lstrip()[:1], "table")
         problem: Rejected | None = None
         first: list[Record] = []
-        for row in rows(source.name, source.text):
+        for row in _ROWS[shape](source.name, source.text):
             if isinstance(row, Record):
                 first.append(row)
                 if len(first) == _SAMPLE:
@@ -64,18 +74,19 @@ class Table:
         if not first:
             if problem:
                 raise BadInputError(f"{problem.row.place}: {problem.reason}; no row of the file can be read")
-            raise BadInputError(f"{source.name}: holds a header and no rows; expected rows of feedback")
+            found = "a header and no rows" if shape == "table" else "an empty JSON list"
+            raise BadInputError(f"{source.name}: holds {found}; expected rows of feedback")
         columns = tuple(dict.fromkeys(itertools.chain.from_iterable(record.values for record in first)))
-        return cls(source.name, source.text, json_lines, columns, tuple(first))
+        return cls(source.name, source.text, shape, columns, tuple(first), store)
 
     def rows(self) -> Iterator[Record | Rejected]:
         """Every row of the file, in order."""
-        return _json_rows(self.name, self.text) if self.json_lines else _csv_rows(self.name, self.text)
+        return _ROWS[self.shape](self.name, self.text)
 
     def looks(self) -> str:
         """What the file looks like, for messages."""
         names = ", ".join(name if len(name) <= 40 else f"{name[:40]}..." for name in self.columns[:12])
-        return f"{'JSON lines with the keys' if self.json_lines else 'a table with the columns'} {names}"
+        return f"{_LOOKS[self.shape]} {names}"
 
     def column(self, options: Options, field: str) -> str | None:
         """Name of the optional column ``field``; None when absent.
@@ -115,14 +126,46 @@ def _json_rows(name: str, text: str) -> Iterator[Record | Rejected]:
         except (ValueError, RecursionError) as error:
             yield Rejected(Row(place, None), f"is not usable JSON: {error}")
         else:
-            if not isinstance(values, dict):
-                yield Rejected(Row(place, None), f"found a JSON {type(values).__name__}; expected an object")
-            elif "\\ud" in line.lower() and not _is_text(values):
-                yield Rejected(
-                    Row(place, None), "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text"
-                )
-            else:
-                yield Record(place, values)
+            yield _json_record(place, values, line)
+
+
+def _json_list(name: str, text: str) -> Iterator[Record | Rejected]:
+    """Entries one by one; behind one that is no JSON nothing can be told apart, so the file is refused whole."""
+    decoder = json.JSONDecoder()
+    end = _behind_space(text, text.index("[") + 1)
+    number, closed = 0, text.startswith("]", end)
+    while not closed:
+        number += 1
+        start = end
+        try:
+            values, end = decoder.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            line = text.count("\n", 0, error.pos) + 1
+            raise BadInputError(f"{name}:{line}: entry {number} of the list is not JSON: {error.msg}") from error
+        except (ValueError, RecursionError) as error:
+            raise BadInputError(f"{name}: entry {number} of the list is not usable JSON: {error}") from error
+        yield _json_record(f"{name}:{number}", values, text[start:end])
+        end = _behind_space(text, end)
+        closed = text.startswith("]", end)
+        if not closed and not text.startswith(",", end):
+            found = repr(text[end : end + 10]) if end < len(text) else "the end of the file"
+            raise BadInputError(f"{name}: behind entry {number} of the list: found {found}; expected ',' or ']'")
+        end = end if closed else _behind_space(text, end + 1)
+    if _behind_space(text, end + 1) < len(text):
+        raise BadInputError(f"{name}: there is text behind the list; expected one list, or one JSON object per line")
+
+
+def _behind_space(text: str, place: int) -> int:
+    space = _SPACE.match(text, place)
+    return space.end() if space else place
+
+
+def _json_record(place: str, values: Any, text: str) -> Record | Rejected:
+    if not isinstance(values, dict):
+        return Rejected(Row(place, None), f"found a JSON {type(values).__name__}; expected an object")
+    if "\\ud" in text.lower() and not _is_text(values):
+        return Rejected(Row(place, None), "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text")
+    return Record(place, values)
 
 
 def _is_text(values: dict[str, Any]) -> bool:
@@ -167,6 +210,13 @@ def _csv_rows(name: str, text: str) -> Iterator[Record | Rejected]:
             yield Record(f"{name}:{line}", dict(zip(header, cells, strict=True)))
 
 
+_ROWS: dict[Shape, Callable[[str, str], Iterator[Record | Rejected]]] = {
+    "table": _csv_rows,
+    "json-lines": _json_rows,
+    "json-list": _json_list,
+}
+
+
 def raw_row(record: Record, *, keep: Collection[str | None], labelers: Mapping[str, str] | None = None) -> Row:
     """The row for quarantine: ``keep`` as it came, labeler ids marked, any other field withheld.
 
@@ -188,7 +238,7 @@ def text_of(record: Record, column: str) -> str:
     """The text in ``column``."""
     value = record.values.get(column)
     if not isinstance(value, str):
-        raise RowError(f"{column}: found {_shown(value)}; expected a text")
+        raise RowError(f"{column}: found {shown(value)}; expected a text")
     return value
 
 
@@ -214,7 +264,7 @@ def number(value: Any, shown_as: str, scale: tuple[float, float] | None) -> floa
             raise ValueError
         result = float(value)
     except (ValueError, OverflowError):
-        raise RowError(f"{shown_as}: found {_shown(value)}; expected a number") from None
+        raise RowError(f"{shown_as}: found {shown(value)}; expected a number") from None
     if not math.isfinite(result):
         raise RowError(f"{shown_as}: found {result}; expected a finite number")
     if scale and not scale[0] <= result <= scale[1]:
@@ -222,6 +272,7 @@ def number(value: Any, shown_as: str, scale: tuple[float, float] | None) -> floa
     return result
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a reason, cut where it is long."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:60]}..."
