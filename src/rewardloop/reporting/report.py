@@ -11,9 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from rewardloop import __version__
-from rewardloop.evidence import BatchVerdict, ExpectationLine, StepRecord, ValidationEvidence
+from rewardloop.evidence import BatchVerdict, Evidence, ExpectationLine, StepRecord, ValidationEvidence
 from rewardloop.reporting import plots, wording
 from rewardloop.reporting.outcome import outcome_of
+from rewardloop.reporting.plots_policy import policy_pictures
+from rewardloop.reporting.policy_figures import comparison_rows, has_policy, judge_rows, measure_rows, over_optimization
 from rewardloop.reporting.run_evidence import RunEvidence
 
 __all__ = ["RunEvidence", "render_report"]
@@ -28,9 +30,10 @@ def render_report(evidence: RunEvidence) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("count", "fraction", "signed", "percent", "whole_percent", "interval", "clip")
+    names = ("count", "fraction", "signed", "percent", "whole_percent", "compact", "interval", "clip")
     environment.filters.update({name: getattr(wording, name) for name in names})
     environment.filters |= {"moment": _moment, "code": _code, "duration": _duration}
+    measured = evidence.policy_evaluation
     source, _, _ = PackageLoader("rewardloop.reporting").get_source(environment, "report.css")
     return environment.get_template("report.html.j2").render(
         evidence=evidence,
@@ -39,6 +42,11 @@ def render_report(evidence: RunEvidence) -> str:
         plots=_plots(evidence),
         missing=_missing(evidence),
         inspections=_inspections(evidence.validation),
+        has_policy=has_policy(evidence),
+        measures=measure_rows(measured) if measured else [],
+        judges=judge_rows(measured) if measured else [],
+        over_optimization=over_optimization(measured) if measured else "",
+        comparisons=comparison_rows(evidence.corpus) if evidence.corpus else [],
         longest=max((step.seconds or 0.0 for step in evidence.work_steps), default=0.0),
         slowest=_slowest(evidence.work_steps),
         version=__version__,
@@ -46,7 +54,7 @@ def render_report(evidence: RunEvidence) -> str:
 
 
 def _plots(evidence: RunEvidence) -> dict[str, Markup | None]:
-    pictures: dict[str, Markup | None] = {}
+    pictures = policy_pictures(evidence.sft, evidence.alignment)
     if evidence.training:
         pictures["loss"] = plots.training_curve(evidence.training, "loss")
         pictures["training_accuracy"] = plots.training_curve(evidence.training, "accuracy")
@@ -61,14 +69,16 @@ def _plots(evidence: RunEvidence) -> dict[str, Markup | None]:
 
 def _missing(evidence: RunEvidence) -> list[str]:
     """Chapters that the run did not get to."""
-    parts = {
+    parts: dict[str, Evidence | None] = {
         "the batches": evidence.corpus,
         "validation": evidence.validation,
         "preferences and splits": evidence.preferences,
         "training": evidence.training,
         "held-out accuracy and threshold": evidence.evaluation,
-        "the gate's checks": evidence.blessing,
     }
+    if evidence.aligns and not evidence.alignment_not_started:
+        parts |= {"the policy's alignment": evidence.alignment, "the policy's figures": evidence.policy_evaluation}
+    parts["the gate's checks"] = evidence.blessing
     return [name for name, part in parts.items() if part is None]
 
 

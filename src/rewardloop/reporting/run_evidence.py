@@ -12,27 +12,37 @@ from pydantic import ValidationError
 
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import (
+    AlignmentEvidence,
     Blessing,
     CorpusEvidence,
     EvaluationEvidence,
     Evidence,
+    PolicyEvaluationEvidence,
     PreferenceEvidence,
+    ReferencesEvidence,
     RegistrationEvidence,
     RunRecord,
+    SftEvidence,
     StepRecord,
     TrainingEvidence,
     ValidationEvidence,
 )
 
-PIPELINE = (
+_REWARD_MODEL = (
     "load_corpus",
     "validate_feedback",
     "build_preferences",
     "train_reward_model",
     "evaluate_reward_model",
-    "decide_promotion",
-    "register_models",
 )
+_VERDICT = ("decide_promotion", "register_models")
+ALIGNMENT = ("train_sft", "generate_references", "align_policy", "evaluate_policy")
+"""The steps that run only where the reward gate let them."""
+PIPELINES = {
+    "retrain": (*_REWARD_MODEL, *_VERDICT),
+    "retrain-and-align": (*_REWARD_MODEL, "check_reward_gate", *ALIGNMENT, *_VERDICT),
+}
+"""Each pipeline's steps in their order."""
 REPORT_STEP = "publish_report"
 """The step that writes the report; while it writes, its own record says "running"."""
 
@@ -51,6 +61,10 @@ class RunEvidence:
     preferences: PreferenceEvidence | None = None
     training: TrainingEvidence | None = None
     evaluation: EvaluationEvidence | None = None
+    sft: SftEvidence | None = None
+    references: ReferencesEvidence | None = None
+    alignment: AlignmentEvidence | None = None
+    policy_evaluation: PolicyEvaluationEvidence | None = None
     blessing: Blessing | None = None
     registration: RegistrationEvidence | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -84,6 +98,10 @@ class RunEvidence:
             preferences=part("preferences", PreferenceEvidence),
             training=part("training", TrainingEvidence),
             evaluation=part("evaluation", EvaluationEvidence),
+            sft=part("sft", SftEvidence),
+            references=part("references", ReferencesEvidence),
+            alignment=part("alignment", AlignmentEvidence),
+            policy_evaluation=part("policy_evaluation", PolicyEvaluationEvidence),
             blessing=part("blessing", Blessing),
             registration=part("registration", RegistrationEvidence),
             unreadable=unreadable,
@@ -98,6 +116,17 @@ class RunEvidence:
     def work_steps(self) -> list[StepRecord]:
         """The steps without the one that writes the report."""
         return [step for step in self.steps if step.step != REPORT_STEP]
+
+    @property
+    def aligns(self) -> bool:
+        """Whether this run is meant to make a policy."""
+        return self.run.pipeline == "retrain-and-align"
+
+    @property
+    def alignment_not_started(self) -> bool:
+        """A run that was to make a policy, whose reward model was refused before any step of alignment."""
+        refused = self.blessing is not None and not self.blessing.blessed
+        return self.aligns and refused and not any(step.step in ALIGNMENT for step in self.steps)
 
     @property
     def seconds(self) -> float:
@@ -125,6 +154,8 @@ def _cause(error: OSError | ValidationError) -> str:
 
 
 def _position(step: StepRecord) -> tuple[int, str]:
-    if step.step in PIPELINE:
-        return PIPELINE.index(step.step), step.started_at
-    return len(PIPELINE) + (step.step == REPORT_STEP), step.started_at
+    # The longer pipeline has the steps of the shorter one in the same order.
+    order = PIPELINES["retrain-and-align"]
+    if step.step in order:
+        return order.index(step.step), step.started_at
+    return len(order) + (step.step == REPORT_STEP), step.started_at

@@ -1,28 +1,42 @@
-"""The short printed summary of a run: at most 25 lines of plain text."""
+"""The short printed summary of a run: at most 25 lines of plain text, 40 with a policy."""
 
-from textwrap import shorten
+from textwrap import shorten, wrap
 
 from rewardloop.evidence import (
     ChampionComparison,
     Estimate,
     EvaluationEvidence,
+    JudgeLine,
+    PolicyEvaluationEvidence,
+    PolicySample,
     StepRecord,
     ThresholdEvidence,
     WarmStartEvidence,
 )
 from rewardloop.reporting.outcome import outcome_of
 from rewardloop.reporting.run_evidence import RunEvidence
-from rewardloop.reporting.wording import count, duration, fraction, interval, percent, signed, whole_percent
+from rewardloop.reporting.wording import (
+    compact,
+    count,
+    duration,
+    fraction,
+    interval,
+    one_line,
+    percent,
+    signed,
+    whole_percent,
+)
 
 _WIDTH = 118
 _NAME = 33
 _REASONS = 3
+_SAMPLES = 2
 
 
 def terminal_summary(evidence: RunEvidence) -> str:
     """What was measured, what was decided and why, where the time went, and where the report lies."""
     outcome = outcome_of(evidence)
-    lines = [outcome.headline]
+    lines = wrap(outcome.headline, _WIDTH, break_on_hyphens=False)
     if outcome.kind == "failed":
         # The message of an error is all a reader has: it stays whole, line by line.
         lines += [f"  {line}" for reason in outcome.reasons for line in reason.splitlines()]
@@ -39,6 +53,9 @@ def terminal_summary(evidence: RunEvidence) -> str:
         lines += _threshold(evidence.evaluation.threshold)
         if evidence.evaluation.champion:
             lines.append(_champion(evidence.evaluation.champion))
+    if evidence.policy_evaluation:
+        budget = evidence.alignment.kl_budget if evidence.alignment else None
+        lines += _policy(evidence.policy_evaluation, budget)
     lines += _time(evidence)
     lines.append(f"Report: {evidence.report}")
     return "\n".join(lines)
@@ -109,6 +126,42 @@ def _champion(champion: ChampionComparison) -> str:
     flips = "" if champion.flip_rate is None else f", {percent(champion.flip_rate)} of decisions flip"
     note = f"[{interval(champion.difference, form='signed')}]  same pairs{flips}"
     return _line(f"Against champion, version {champion.version}", signed(champion.difference.value), note)
+
+
+def _policy(measured: PolicyEvaluationEvidence, budget: float | None) -> list[str]:
+    gain = measured.reward
+    ends = f"{fraction(gain.before.value, 2)} → {fraction(gain.after.value, 2)}"
+    found = interval(gain.difference, form="signed", digits=2)
+    note = f"[{found}]  {ends} on {count(measured.prompts)} held-out prompts"
+    lines = [_line("Policy's gain in reward", signed(gain.difference.value, 2), note)]
+    names = ("wins against the reference", "wins by the second judge")
+    for name, judge in zip(names, measured.judges, strict=False):
+        lines.append(_judge(name, judge))
+    within = "" if budget is None else f" of {compact(budget)}"
+    note = f"[{interval(measured.kl, digits=2)}]  nats{within}"
+    lines.append(_line("  KL from the reference", fraction(measured.kl.value, 2), note))
+    length, bigrams = measured.length, measured.distinct_bigrams
+    short = f"{fraction(length.before.value, 1)} → {fraction(length.after.value, 1)} tokens"
+    lines.append(f"  length {short}, distinct bigrams {fraction(bigrams[0], 2)} → {fraction(bigrams[1], 2)}")
+    for sample in measured.samples[:_SAMPLES]:
+        lines += _sample(sample)
+    return lines
+
+
+def _judge(name: str, judge: JudgeLine) -> str:
+    note = f"[{interval(judge.win_rate, form='percent')}]  {judge.judge}; ties count one half"
+    return _line(f"  {name}", percent(judge.win_rate.value), note)[:_WIDTH]
+
+
+def _sample(sample: PolicySample) -> list[str]:
+    """What a model wrote may hold anything: one line each, without what a terminal would obey."""
+    rows = (
+        ("reference", sample.reference_reward, sample.reference),
+        ("policy", sample.policy_reward, sample.policy),
+    )
+    starts = [f"    {name:<9} {signed(reward, 2):>6}  " for name, reward, _ in rows]
+    said = [start + one_line(text, _WIDTH - len(start)) for start, (_, _, text) in zip(starts, rows, strict=True)]
+    return [f"  “{one_line(sample.prompt, _WIDTH - 4)}”", *said]
 
 
 def _time(evidence: RunEvidence) -> list[str]:

@@ -1,6 +1,7 @@
 """Numbers as people read them, the same in the report and in the printed summary.
 
-Accuracies and differences stay fractions with three decimals, as in the configuration; rates are percentages.
+Accuracies and differences stay fractions with three decimals, as in the configuration; rates are percentages; rewards
+and divergences of a policy have two decimals, lengths one.
 """
 
 import math
@@ -22,11 +23,16 @@ def fraction(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("-", MINUS)
 
 
-def signed(value: float | None) -> str:
+def signed(value: float | None, digits: int = 3) -> str:
     """0.0521 -> "+0.052"."""
     if value is None or math.isnan(value):
         return "–"
-    return f"{value:+.3f}".replace("-", MINUS)
+    return f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def compact(value: float) -> str:
+    """10.0 -> "10", 0.05128 -> "0.0513", 1234.5 -> "1,234": three digits that count, none that say nothing."""
+    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", MINUS)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -41,10 +47,16 @@ def whole_percent(value: float) -> str:
     return f"{100 * value:.4g}%"
 
 
-def interval(estimate: Estimate, *, form: str = "fraction") -> str:
-    """Both ends in one of the forms "fraction", "signed", "percent"."""
-    show = {"fraction": fraction, "signed": signed, "percent": percent}[form]
-    return f"{show(estimate.low)} to {show(estimate.high)}"
+def points(value: float | None, digits: int = 1) -> str:
+    """0.333 -> "+33.3": percentage points, the difference of two shares."""
+    return signed(None if value is None else 100 * value, digits)
+
+
+def interval(estimate: Estimate, *, form: str = "fraction", digits: int | None = None) -> str:
+    """Both ends in one of the forms "fraction", "signed", "percent", "points"; ``digits`` in place of its own."""
+    show = {"fraction": fraction, "signed": signed, "percent": percent, "points": points}[form]
+    ends = (estimate.low, estimate.high)
+    return " to ".join(show(end) if digits is None else show(end, digits) for end in ends)
 
 
 def duration(seconds: float | None) -> str:
@@ -67,3 +79,12 @@ def clip(text: str, limit: int = 600) -> str:
     if len(text) <= limit:
         return text
     return f"{text[:limit].rstrip()}… ({len(text) - limit:,} characters more)"
+
+
+def one_line(text: str, limit: int) -> str:
+    """For a terminal: white space drawn together, nothing that a terminal would obey, at most ``limit`` characters.
+
+    A model may write escape sequences, or marks that turn the direction of what follows.
+    """
+    plain = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return plain if len(plain) <= limit else f"{plain[: limit - 1].rstrip()}…"

@@ -7,7 +7,18 @@ import pytest
 
 from rewardloop.reporting.run_evidence import RunEvidence
 from rewardloop.reporting.summary import terminal_summary
-from rewardloop.reporting.wording import clip, duration, fraction, percent, signed, whole_percent
+from rewardloop.reporting.wording import (
+    clip,
+    compact,
+    duration,
+    fraction,
+    interval,
+    one_line,
+    percent,
+    points,
+    signed,
+    whole_percent,
+)
 from tests import run_folders
 
 
@@ -39,6 +50,43 @@ def test_short_and_aligned(tmp_path: Path, make: Callable[[Path], Path]) -> None
     assert len(lines) <= 25
     assert max(len(line) for line in lines[:-1]) <= 120
     assert len({line.index("[") for line in lines if "[" in line}) <= 1
+
+
+def test_the_policy_has_its_lines(tmp_path: Path) -> None:
+    text = terminal_summary(RunEvidence.read(run_folders.aligned_run(tmp_path)))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    for line in (
+        "Policy's gain in reward +1.24 [+1.01 to +1.47] 0.13 → 1.37 on 60 held-out prompts",
+        "wins against the reference 75.0% [64.0% to 86.0%] the reward model; ties count one half",
+        "wins by the second judge 63.3% [52.3% to 74.3%] bag of words on the training pairs; ties count one half",
+        "KL from the reference 5.03 [4.42 to 5.64] nats of 10",
+        "length 24.1 → 23.2 tokens, distinct bigrams 0.81 → 0.78",
+        "“The acting in this film was”",
+        "reference −0.84 wooden, and the plot went nowhere for two hours.",
+        "policy +1.91 a joy to watch: warm, funny and quietly moving to the end.",
+    ):
+        assert line in lines, line
+    assert "I left the cinema" not in text, "two samples are enough"
+
+
+@pytest.mark.parametrize("make", [run_folders.aligned_run, run_folders.over_optimized_run])
+def test_a_summary_with_a_policy_stays_short_and_aligned(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    lines = terminal_summary(RunEvidence.read(make(tmp_path))).splitlines()
+    assert len(lines) <= 40
+    assert max(len(line) for line in lines[:-1]) <= 120
+    assert len({line.index("[") for line in lines if "[" in line and not line.startswith(("  “", "  -"))}) == 1
+
+
+def test_what_a_model_wrote_cannot_command_the_terminal(tmp_path: Path) -> None:
+    text = terminal_summary(RunEvidence.read(run_folders.aligned_run(tmp_path)))
+    assert all(letter.isprintable() for letter in text.replace("\n", ""))
+    assert "red enod lleW and a second line" in text
+
+
+def test_a_run_that_failed_while_aligning_has_no_policy_lines(tmp_path: Path) -> None:
+    text = terminal_summary(RunEvidence.read(run_folders.alignment_failed_run(tmp_path)))
+    assert text.startswith("Failed at align_policy.\n  CUDA out of memory")
+    assert "Policy's gain" not in text
 
 
 def test_refused_summary_says_why_and_what_would_be_needed(tmp_path: Path) -> None:
@@ -73,6 +121,16 @@ def test_failed_summary(tmp_path: Path) -> None:
         (fraction(None), "–"),
         (fraction(float("nan")), "–"),
         (signed(0.052), "+0.052"),
+        (signed(-1.236, 2), "−1.24"),
+        (compact(10.0), "10"),
+        (compact(0.05128), "0.0513"),
+        (compact(-1234.6), "−1,235"),
+        (points(0.3333), "+33.3"),
+        (points(None), "–"),
+        (interval(run_folders.estimate(0.5, 0.25), form="points"), "+25.0 to +75.0"),
+        (interval(run_folders.estimate(0.5, 0.25), form="signed", digits=1), "+0.2 to +0.8"),
+        (one_line("a\tb\n\n c\x1b[0m", 99), "a b c [0m"),
+        (one_line("abcdef", 4), "abc…"),
         (percent(0.0712), "7.1%"),
         (whole_percent(0.1), "10%"),
         (whole_percent(0.975), "97.5%"),
