@@ -10,36 +10,44 @@ import os
 import subprocess
 import tempfile
 import venv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 PEERS = Path(__file__).parent / "peers"
 _CONSTRAINTS = Path(__file__).resolve().parents[1] / "constraints.txt"
-# One pip call per entry. torch comes first and alone: resolved together with the rest, pip may choose another build of
-# it and download the CUDA libraries.
-_REQUIREMENTS = (("torch==2.13.0",), ("trl==1.16.0", "psutil"))
+_TRL = "1.16.0"
+TRL_WITH_PPO = "1.12.0"
+"""The last version of TRL with a PPOTrainer."""
 _TAIL_LINES = 30
 
 
-def peer_python(home: Path) -> Path:
-    """Make the peers' environment under ``home / "peers"``, once, and return its interpreter.
+def peer_python(home: Path, trl: str = _TRL) -> Path:
+    """Make the peers' environment under ``home``, once, and return its interpreter.
 
-    The marker is written last, so a killed installation is made anew; so is one of other requirements or constraints.
+    Each version of ``trl`` has an environment of its own, with the same versions of everything else. The marker is
+    written last, so a killed installation is made anew; so is one of other requirements or constraints.
 
     Raises:
         CalledProcessError: pip could not install a package; its own words are on stderr.
     """
-    folder = home.resolve() / "peers"
+    folder = home.resolve() / ("peers" if trl == _TRL else f"peers-trl-{trl}")
     python, marker = folder / "bin" / "python", folder / ".installed"
-    wanted = _wanted()
+    # One pip call per entry. torch comes first and alone: resolved together with the rest, pip may choose another build
+    # of it and download the CUDA libraries.
+    requirements = (("torch==2.13.0",), (f"trl=={trl}", "peft", "psutil"))
+    # What rewardloop is tested with, but for the peer itself.
+    constraints = "".join(line for line in _CONSTRAINTS.read_text().splitlines(True) if not line.startswith("trl=="))
+    wanted = _wanted(requirements, constraints)
     if python.exists() and marker.is_file() and marker.read_text() == wanted:
         return python
     folder.parent.mkdir(parents=True, exist_ok=True)
     # clear=True takes the old marker away before anything is installed.
     venv.EnvBuilder(clear=True, symlinks=True, with_pip=True).create(folder)
-    for requirements in _REQUIREMENTS:
-        flags = ["--quiet", "--disable-pip-version-check", "--no-compile", "-c", str(_CONSTRAINTS)]
-        subprocess.run([python, "-m", "pip", "install", *flags, *requirements], env=_environment(), check=True)  # noqa: S603
+    (folder / "constraints.txt").write_text(constraints)
+    for together in requirements:
+        flags = ["--quiet", "--disable-pip-version-check", "--no-compile", "-c", str(folder / "constraints.txt")]
+        subprocess.run([python, "-m", "pip", "install", *flags, *together], env=_environment(), check=True)  # noqa: S603
     marker.write_text(wanted)
     return python
 
@@ -71,9 +79,9 @@ def run_peer(python: Path, module_file: Path, arguments: dict[str, Any]) -> dict
     return report
 
 
-def _wanted() -> str:
-    lines = [" ".join(requirements) for requirements in _REQUIREMENTS]
-    digest = hashlib.sha256(_CONSTRAINTS.read_bytes()).hexdigest()
+def _wanted(requirements: Iterable[Iterable[str]], constraints: str) -> str:
+    lines = [" ".join(together) for together in requirements]
+    digest = hashlib.sha256(constraints.encode()).hexdigest()
     return "\n".join([*lines, f"constraints sha256 {digest}"]) + "\n"
 
 
