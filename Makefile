@@ -14,7 +14,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-com
 help:          ## these words
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## ?/: /'
 
-run: $(VENV)/.installed $(DEMO)/batch-1.csv   ## the loop on the demo's first batch of feedback
+run: $(VENV)/.installed $(DEMO)/prompts.jsonl   ## the loop on the demo's first batch of feedback
 	@$(BIN)/rewardloop ingest $(DEMO)/batch-1.csv -c $(CONFIG)
 	@$(BIN)/rewardloop run -c $(CONFIG)
 	@echo "The demo's second batch of feedback: $(DEMO)/batch-2.csv"
@@ -50,5 +50,6 @@ $(VENV)/.tests-installed: $(VENV)/.installed
 	$(PIP_INSTALL) -e '.[test]'
 	touch $@
 
-$(DEMO)/batch-1.csv: | $(VENV)/.installed
+# The last file that the script writes.
+$(DEMO)/prompts.jsonl: | $(VENV)/.installed
 	$(BIN)/python demo/film_reviews.py $(DEMO)

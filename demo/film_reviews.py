@@ -2,7 +2,7 @@
 
 The data (Hutto and Gilbert, ICWSM 2014; MIT licence) travel in the source distribution of the PyPI package
 vaderSentiment 3.3.1. Written to the given folder: ``batch-1.csv`` and ``batch-2.csv``, columns id, text, ratings (a
-JSON list of anonymous ratings).
+JSON list of anonymous ratings), and ``prompts.jsonl``: the opening words of sentences that are in no batch.
 
     python demo/film_reviews.py FOLDER
 """
@@ -24,6 +24,11 @@ SDIST = "vaderSentiment-3.3.1.tar.gz"
 SDIST_SHA256 = "6ea3b53f1835a1bb9125cbb9872e8740bd506ab1d9f2266d0c63109b858d71af"
 INNER = "vaderSentiment-3.3.1/additional_resources/hutto_ICWSM_2014.tar.gz"
 FIRST_BATCH = 4300
+PROMPTS = 480
+OPENING = 5
+"""Words of a sentence that make a prompt."""
+LEAST = 12
+"""Words of a sentence that is opened: so many more than its opening that there is something to go on with."""
 SEED = 20140601  # the order of the source is by film; people rated sentences in random order
 
 
@@ -61,8 +66,18 @@ def _table(archive: tarfile.TarFile, name: str) -> dict[str, list[str]]:
     return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
 
 
+def open_sentences(rows: list[tuple[str, str, list[int]]]) -> tuple[list[str], list[tuple[str, str, list[int]]]]:
+    """The opening words of the last ``PROMPTS`` sentences that are long enough, and all other rows."""
+    opened: dict[str, str] = {}
+    for key, text, _ in reversed(rows):
+        words = text.split()
+        if len(words) >= LEAST and len(opened) < PROMPTS:
+            opened[key] = " ".join(words[:OPENING])
+    return sorted(set(opened.values())), [row for row in rows if row[0] not in opened]
+
+
 def main() -> None:
-    """Write both batches; nothing is left half-written."""
+    """Write both batches and the prompts; nothing is left half-written."""
     parser = argparse.ArgumentParser(description="Fetch the demo's film-review ratings.")
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder
@@ -70,7 +85,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         rows = read_rows(fetch(Path(temporary)))
         random.Random(SEED).shuffle(rows)
-        for name, part in (("batch-1.csv", rows[:FIRST_BATCH]), ("batch-2.csv", rows[FIRST_BATCH:])):
+        opened, rest = open_sentences(rows[FIRST_BATCH:])
+        for name, part in (("batch-1.csv", rows[:FIRST_BATCH]), ("batch-2.csv", rest)):
             draft = Path(temporary) / name
             with draft.open("w", newline="", encoding="utf-8") as stream:
                 writer = csv.writer(stream)
@@ -78,6 +94,10 @@ def main() -> None:
                 writer.writerows((key, text, json.dumps(ratings)) for key, text, ratings in part)
             draft.replace(folder / name)
             print(f"{folder / name}: {len(part):,} sentences")
+        prompts = Path(temporary) / "prompts.jsonl"
+        prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in opened), encoding="utf-8")
+        prompts.replace(folder / "prompts.jsonl")
+        print(f"{folder / 'prompts.jsonl'}: the opening words of {len(opened):,} other sentences")
 
 
 if __name__ == "__main__":
