@@ -79,12 +79,31 @@ def test_nothing_to_train_on(folder: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert "start with: rewardloop ingest" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "align.prompts: prompts.jsonl: cannot be read"),
+        ('{"prompt": "a"}\n{"question": "b"}\n', "align.prompts: prompts.jsonl: row 2: the prompt is missing"),
+    ],
+)
+def test_unusable_prompts_leave_no_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str | None, says: str
+) -> None:
+    write_ratings(folder / "batch.csv", texts=50, seed=0)
+    assert rewardloop(monkeypatch, "ingest", "batch.csv") == 0
+    if content is not None:
+        (folder / "prompts.jsonl").write_text(content)
+    assert rewardloop(monkeypatch, "run", "--set", "align.prompts=prompts.jsonl") == 2
+    assert says in capsys.readouterr().err
+    assert not (folder / ".rewardloop" / "runs").exists()
+
+
 def test_server_that_does_not_answer_leaves_no_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_ratings(folder / "batch.csv", texts=50, seed=0)
     assert rewardloop(monkeypatch, "ingest", "batch.csv") == 0
-    assert rewardloop(monkeypatch, "run", "--set", "tracking.uri=http://127.0.0.1:9") == 2
+    assert rewardloop(monkeypatch, "run", "--set", "align=", "--set", "tracking.uri=http://127.0.0.1:9") == 2
     assert "no MLflow server answered at http://127.0.0.1:9" in capsys.readouterr().err
     assert not (folder / ".rewardloop" / "runs").exists()
 
