@@ -159,7 +159,7 @@ def test_a_refused_policy_leaves_its_reward_model_registered(loop: Workplace) ->
 
 @pytest.fixture(scope="module")
 def compared(loop: Workplace) -> subprocess.CompletedProcess[str]:
-    """The run after people have compared the first policy with its reference, and rated more texts; without a policy."""
+    """The run after people compared the first policy with its reference and rated more texts; it makes no policy."""
     first = loop.runs[0].name
     wanted = ("--kind", "policy-comparison", "--count", "6", "--output", "tasks", "--run", first)
     exported = loop.rewardloop("export-tasks", *wanted)

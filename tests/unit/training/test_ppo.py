@@ -262,13 +262,13 @@ def test_the_gradient_is_that_of_the_loss_written_out(base: Path, tmp_path: Path
     with torch.no_grad():
         for value in trainer.trained.values():
             value.add_(0.02 * torch.randn(value.shape, generator=torch.Generator().manual_seed(5)))
-    trainer.learner.accumulate(batch, learnt, 0)
+    sums = trainer.learner.accumulate(batch, learnt, 0)
     found = gradient(trainer)
     prompts = trainer.train[:8]
     answers = answer(
         load_start(tmp_path / "start", tmp_path / "cache"), prompts, trainer.rewards, settings, samples=4, seed=3
     )
-    losses = []
+    losses, written = [], dict.fromkeys(sums, 0.0)
     model = trainer.policy.causal_model
     for number, ids in enumerate(answers.ids):
         prompt = prompts[number // 4].ids
@@ -283,11 +283,20 @@ def test_the_gradient_is_that_of_the_loss_written_out(base: Path, tmp_path: Path
         held = value.clamp(-0.2, 0.2)  # values were 0
         value_loss = 0.5 * torch.maximum((value - returns) ** 2, (held - returns) ** 2)
         losses.append(policy_loss + 0.3 * value_loss)
+        written["policy_loss"] += float(policy_loss.detach().sum())
+        written["value_loss"] += float(value_loss.detach().sum())
+        # The clip decides where the ratio has gone beyond it to the side of the advantage.
+        written["clip_fraction"] += int((((ratio - 1) * advantage.sign()) > 0.2).sum())
+        # Answers are of the old policy: ratio - 1 - log ratio.
+        written["approx_kl"] += float((ratio - 1 - ratio.log()).detach().sum())
     torch.cat(losses).mean().backward()
     expected = gradient(trainer)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5)
+    assert sums == pytest.approx(written, rel=1e-3, abs=1e-4)
+    assert written["clip_fraction"] > 3
+    assert written["approx_kl"] > 0.1
 
 
 def test_advantages_of_an_update_are_discounted_as_the_settings_say(base: Path, tmp_path: Path) -> None:
