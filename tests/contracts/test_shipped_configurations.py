@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from rewardloop.config import load_settings
+from rewardloop.feedback.text_sets import read_text_set
+from rewardloop.records import bucket
 
 CONFIGURATIONS = sorted(Path("conf").glob("*.yaml"))
 
@@ -27,3 +29,28 @@ def test_demo_leaves_enough_items_for_its_threshold() -> None:
 
     splits = load_settings(Path("conf/demo.yaml")).settings.splits
     assert FIRST_BATCH * (1 - splits.golden) * splits.calibration > 1000
+
+
+def test_smoke_has_prompts_for_every_split() -> None:
+    settings = load_settings(Path("conf/smoke.yaml")).settings
+    assert settings.align is not None
+    prompts = read_text_set(Path(settings.align.prompts), "prompts")
+    shares = [bucket("align", key) for key in prompts["key"]]
+    held_out = settings.align.test_share + settings.align.validation_share
+    assert sum(share < settings.align.test_share for share in shares) >= 8
+    assert sum(settings.align.test_share <= share < held_out for share in shares) >= 4
+    assert sum(share >= held_out for share in shares) >= settings.align.episodes / settings.align.samples_per_prompt
+
+
+def test_demo_leaves_enough_prompts_to_evaluate_its_policy() -> None:
+    from demo.film_reviews import PROMPTS
+
+    settings = load_settings(Path("conf/demo.yaml")).settings
+    assert settings.align is not None
+    assert PROMPTS * settings.align.test_share >= settings.policy_evaluation.prompts
+    assert PROMPTS * settings.align.validation_share >= settings.align.validation_prompts
+
+
+def test_a_section_can_be_left_out_for_one_run() -> None:
+    """``--set align=``: retrain the reward model alone."""
+    assert load_settings(Path("conf/smoke.yaml"), ["align="]).settings.align is None
