@@ -92,3 +92,6 @@ def test_the_kl_budget_is_the_limit_unless_the_gate_has_one(tmp_path: Path) -> N
 def test_a_policy_of_a_refused_reward_model(tmp_path: Path) -> None:
     answer, written, _ = decide(tmp_path, {"min_accuracy": 0.99}, run_folders.policy_evaluation())
     assert answer is written.blessed is False
+    assert written.policy is not None
+    assert written.policy.blessed is False
+    assert written.policy.reasons[0] == "The reward model that it was aligned to was not blessed."

@@ -37,6 +37,9 @@ def decide_promotion(
         if policy_evaluation:
             align = AlignSettings.model_validate(sections["align"])
             verdict.policy = _judge_policy(policy_evaluation, gate, align)
+            if not verdict.blessed:
+                verdict.policy.blessed = False
+                verdict.policy.reasons.insert(0, "The reward model that it was aligned to was not blessed.")
             _keep_answers(policy_evaluation)
         (blessing / "blessing.json").write_text(verdict.model_dump_json(indent=1), encoding="utf-8")
         run.write("blessing", verdict)
