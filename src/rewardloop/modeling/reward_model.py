@@ -15,7 +15,7 @@ import torch
 
 from rewardloop.config import ModelSettings, TrainingSettings
 from rewardloop.errors import BadInputError
-from rewardloop.modeling.scoring import Encoding, decoder_layers
+from rewardloop.modeling.scoring import Encoding, decoder_layers, speed_up_linear_layers
 
 _DROPOUTS = (
     "dropout",
@@ -52,6 +52,7 @@ def build_reward_model(base: str, settings: TrainingSettings) -> tuple[Any, Any]
         raise BadInputError(
             f"model.base: {base}: {type(model).__name__} has no scalar head; choose a decoder base model"
         )
+    speed_up_linear_layers(model)
     _set_padding(model, tokenizer, base)
     freeze_template(tokenizer)
     if settings.gradient_checkpointing:
@@ -181,4 +182,4 @@ def with_lora(model: Any, settings: TrainingSettings) -> Any:
         target_modules="all-linear",
         modules_to_save=["score"],
     )
-    return get_peft_model(model, config)
+    return speed_up_linear_layers(get_peft_model(model, config))

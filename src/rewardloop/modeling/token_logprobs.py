@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from rewardloop.modeling.scoring import linear
+
 _CHUNK = 256
 """Tokens whose logits exist at a time: 50 MB for a vocabulary of 49,152."""
 
@@ -84,13 +86,13 @@ class _FrozenHead(torch.autograd.Function):
         with torch.autocast(hidden_WH.device.type, enabled=False):
             for hidden, token in zip(torch.split(hidden_WH, _CHUNK), torch.split(token_W, _CHUNK), strict=True):
                 bias = None if bias_V is None else bias_V.to(dtype)
-                logits = torch.nn.functional.linear(hidden.to(dtype), weight, bias).float() / temperature
+                logits = linear(hidden.to(dtype), weight, bias).float() / temperature
                 logp_LV = logits.log_softmax(-1)
                 p_LV = logp_LV.exp()
                 entropies.append(-(p_LV * logp_LV).sum(-1))
                 logprobs.append(logp_LV.gather(1, token[:, None])[:, 0])
                 if ctx.needs_input_grad[0]:
-                    slopes.append((weight[token].float() - (p_LV.to(dtype) @ weight).float()) / temperature)
+                    slopes.append((weight[token].float() - linear(p_LV.to(dtype), weight.t()).float()) / temperature)
         if slopes:
             ctx.save_for_backward(torch.cat(slopes))
         ctx.dtype = hidden_WH.dtype

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from rewardloop.modeling.reward_model import scoring_module
-from rewardloop.modeling.scoring import Block, decoder_layers, fast_bfloat16
+from rewardloop.modeling.scoring import Block, decoder_layers, fast_bfloat16, linear
 
 # Dense bfloat16 of tensor cores, without sparsity, from NVIDIA's data sheets. The first name that is part of the
 # device's name counts.
@@ -94,7 +94,7 @@ def _measure(device: torch.device, precision: str) -> float:
     best, started = 0.0, time.perf_counter()
     while time.perf_counter() - started < _MEASURED_SECONDS:
         before = time.perf_counter()
-        a @ a
+        linear(a, a)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = max(best, 2 * size**3 / (time.perf_counter() - before))

@@ -9,6 +9,7 @@ turn).
 from .attention import Reading, leave_parts_uncompiled, prepare_reading, read_hidden, read_packed, read_padded
 from .encoding import Encoded, Encoder, Encoding, Messages, as_messages, plain_turns
 from .last_layer import decoder_layers
+from .linear import linear, speed_up_linear_layers
 from .packing import Block, PackedRow, fill_rows, pack, pad, share_prompts, split_blocks
 from .scale import Floats, public_score
 from .scorer import RewardScorer, fast_bfloat16
@@ -28,6 +29,7 @@ __all__ = [
     "fast_bfloat16",
     "fill_rows",
     "leave_parts_uncompiled",
+    "linear",
     "pack",
     "pad",
     "plain_turns",
@@ -37,5 +39,6 @@ __all__ = [
     "read_packed",
     "read_padded",
     "share_prompts",
+    "speed_up_linear_layers",
     "split_blocks",
 ]

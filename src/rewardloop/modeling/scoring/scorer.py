@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .attention import prepare_reading, read_packed, read_padded
 from .encoding import Encoded, Encoder, Encoding, Messages
+from .linear import speed_up_linear_layers
 from .packing import fill_rows, pack, pad, share_prompts, split_blocks
 from .scale import Floats, public_score
 
@@ -56,6 +57,7 @@ class RewardScorer:
         model = AutoModelForSequenceClassification.from_pretrained(
             directory / "model", dtype=torch.float32, use_safetensors=True
         )
+        speed_up_linear_layers(model)
         return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, scoring)
 
     @property
