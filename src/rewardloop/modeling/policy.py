@@ -21,7 +21,14 @@ from rewardloop.config import AlignSettings
 from rewardloop.errors import BadInputError
 from rewardloop.modeling.base import prepare_base
 from rewardloop.modeling.reward_model import drop_nothing, freeze_template, weights_digest
-from rewardloop.modeling.scoring import Messages, Reading, decoder_layers, plain_turns, prepare_reading
+from rewardloop.modeling.scoring import (
+    Messages,
+    Reading,
+    decoder_layers,
+    plain_turns,
+    prepare_reading,
+    speed_up_linear_layers,
+)
 from rewardloop.modeling.token_logprobs import logits_of
 
 _FILE = "policy.json"
@@ -136,6 +143,26 @@ class Policy:
         return torch.autocast(self.device.type, torch.bfloat16) if self.rounded else nullcontext()
 
     @contextmanager
+    def merged_adapters(self) -> Iterator[None]:
+        """Adapters as part of the weights, which saves two products per layer; the weights come back bit for bit."""
+        layers = [
+            module
+            for module in self.model.modules()
+            if hasattr(module, "get_delta_weight") and module.active_adapters and not module.disable_adapters
+        ]
+        kept = [layer.get_base_layer().weight.data for layer in layers]
+        try:
+            with torch.no_grad():
+                for layer, weight in zip(layers, kept, strict=True):
+                    change = sum(layer.get_delta_weight(name) for name in layer.active_adapters)
+                    layer.get_base_layer().weight.data = (weight.float() + change).to(weight.dtype)
+            with self.model.disable_adapter() if layers else nullcontext():
+                yield
+        finally:
+            for layer, weight in zip(layers, kept, strict=True):
+                layer.get_base_layer().weight.data = weight
+
+    @contextmanager
     def as_reference(self) -> Iterator[Any]:
         """The policy before alignment: adapters off. Without adapters there is no reference in the model."""
         if not hasattr(self.model, "disable_adapter"):
@@ -172,6 +199,7 @@ def load_policy(folder: Path, cache: Path, *, device: torch.device | str = "cpu"
 
     start = load_start(folder, cache, device=device, rounded=rounded)
     model = PeftModel.from_pretrained(start.model, folder / "adapter").to(device).eval()
+    speed_up_linear_layers(model)
     return Policy(model, start.tokenizer, plain_text=info.plain_text, rounded=rounded, reading=start.reading)
 
 
@@ -213,7 +241,7 @@ def load_causal_model(place: str) -> tuple[Any, Any]:
     config = AutoConfig.from_pretrained(place)
     drop_nothing(config)
     model = AutoModelForCausalLM.from_pretrained(place, config=config, dtype=torch.float32)
-    return model, place_tokenizer(place)
+    return speed_up_linear_layers(model), place_tokenizer(place)
 
 
 def as_text(prompt: Messages) -> str:
@@ -251,7 +279,7 @@ def with_adapters(policy: Policy, settings: AlignSettings) -> Policy:
     )
     torch.manual_seed(settings.seed)
     # Adapters of rounded layers stay float32: small steps would be lost in bfloat16.
-    model = get_peft_model(policy.model, config, autocast_adapter_dtype=True)
+    model = speed_up_linear_layers(get_peft_model(policy.model, config, autocast_adapter_dtype=True))
     return Policy(model, policy.tokenizer, plain_text=policy.plain_text, rounded=policy.rounded, reading=policy.reading)
 
 

@@ -12,7 +12,7 @@ from rewardloop.modeling.generation import generate
 from tests.bases import MASKED, PACKED, PADDED, VOCABULARY
 from tests.policies import EOS, causal_of, policy_of
 
-GREEDY = GenerationSettings(max_new_tokens=12, temperature=1e-4)
+GREEDY = GenerationSettings(max_new_tokens=12, temperature=1e-6)
 
 
 def prompts_of(lengths: tuple[int, ...]) -> list[list[int]]:

@@ -246,6 +246,34 @@ def test_adapters_are_on_the_last_layers_alone(start: Path, tmp_path: Path, top:
     assert policy.reading.kind == "packed"
 
 
+@pytest.mark.parametrize("rounded", [False, True])
+def test_merged_adapters_answer_alike_and_leave_the_weights_bit_for_bit(
+    start: Path, tmp_path: Path, rounded: bool
+) -> None:
+    policy = with_adapters(load_start(start, tmp_path, rounded=rounded), settings_of(method="lora"))
+    disturb(policy)
+    before = {name: value.clone() for name, value in policy.model.state_dict().items()}
+    with policy.autocast():
+        expected = logits(policy)
+        with policy.as_reference():
+            reference = logits(policy)
+        with policy.merged_adapters():
+            found = logits(policy)
+    moved = float((expected - reference).abs().max())
+    assert float((found - expected).abs().max()) < (0.1 if rounded else 1e-4) * moved
+    after = policy.model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    with policy.autocast():
+        assert torch.equal(logits(policy), expected)
+
+
+def test_without_adapters_there_is_nothing_to_merge(start: Path, tmp_path: Path) -> None:
+    policy = load_start(start, tmp_path)
+    with policy.merged_adapters():
+        merged = logits(policy)
+    assert torch.equal(logits(policy), merged)
+
+
 def bare(kind: str, **fields: Any) -> Any:
     common = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
               "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}  # fmt: skip

@@ -121,13 +121,13 @@ def test_figures_of_a_later_update_are_of_the_answers_as_they_were(base: Path, t
 # It learns -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_bandit_is_learnt(base: Path, tmp_path: Path, method: str) -> None:
-    settings = settings_of(method=method, episodes=32 * 20, learning_rate=1e-3 if method == "full" else 1e-2)
+    settings = settings_of(method=method, episodes=32 * 20, learning_rate=1e-3 if method == "full" else 5e-3)
     trainer = trainer_of(tmp_path, base, settings, is_arm)
     before = mean_reward(trainer.policy, is_arm, ["a", "bc", "ghi"])
     run(trainer, tmp_path)
     after = mean_reward(trainer.policy, is_arm, ["a", "bc", "ghi"])
     assert before < 0.35  # two of eleven tokens
-    assert after > 0.9
+    assert after > 0.85
     curve = trainer.progress.curve
     assert curve[-1]["reward"] > curve[0]["reward"] + 0.4
     assert curve[-1]["kl"] > 0.5
@@ -144,13 +144,13 @@ def test_the_last_letter_of_the_prompt_is_copied(base: Path, tmp_path: Path) -> 
     random = np.random.default_rng(0)
     prompts = ["".join(random.choice(list(LETTERS), 2)) + "adg"[place % 3] for place in range(60)]
     settings = settings_of(
-        episodes=64 * 40, prompts_per_update=16, learning_rate=5e-3, ppo={"epochs": 4, "minibatches": 2}
+        episodes=64 * 20, prompts_per_update=16, learning_rate=1e-3, ppo={"epochs": 4, "minibatches": 2}
     )
     trainer = trainer_of(tmp_path, base, settings, copies, train=prompts[:48], validation=prompts[48:])
     before = mean_reward(trainer.policy, copies, prompts[48:])
     run(trainer, tmp_path)
     assert before < 0.2
-    assert mean_reward(trainer.policy, copies, prompts[48:]) > 0.6
+    assert mean_reward(trainer.policy, copies, prompts[48:]) > 0.75
 
 
 def test_whole_answers_get_better(base: Path, tmp_path: Path) -> None:
