@@ -33,13 +33,13 @@ _SAME = {
     "max_gradient_norm": 1e9,  # TRL's PPO clips no gradient
     "precision": "float32",
     "kl": {"beta": 0.05, "adaptive": False, "budget": 100.0},
-    "ppo": {"epochs": 2, "minibatches": 4, "gae_lambda": 0.95, "update_kl_limit": None},
+    "ppo": {"epochs": 2, "minibatches": 4, "gae_lambda": 0.95, "update_kl_limit": None, "value": "reward_model"},
 }
 _OWN = {
     "learning_rate": 1.2e-3,
     "lora_layers": 16,
     "kl": {"beta": 0.05, "target": 5.0, "budget": 8.0},
-    "ppo": {"epochs": 2, "minibatches": 4, "gae_lambda": 1.0},
+    "ppo": {"epochs": 2, "minibatches": 4, "gae_lambda": 1.0, "value": "reward_model"},
 }
 
 
@@ -62,7 +62,7 @@ def measure(home: Path, episodes: int, seeds: int, reward_model: Path | None) ->
 
     def ours(settings: dict[str, Any]) -> Callable[[int, Path], dict[str, Any]]:
         align = settings | _BATCH | {"prompts": "-", "plain_text": True, "scored": "text", "episodes": episodes}
-        align |= {"generation": _SAMPLING, "evaluations": 1, "validation_prompts": 8, "checkpoints": 1}
+        align |= {"generation": _SAMPLING, "evaluations": 1, "validation_prompts": 16, "checkpoints": 1}
         return lambda seed, output: run_peer(
             Path(sys.executable),
             PEERS / "rewardloop_ppo.py",

@@ -26,9 +26,10 @@ from rewardloop.training.policies import rounds_policy, trainable
 from rewardloop.training.ppo import PpoTrainer
 from rewardloop.training.rewards import Rewards
 from rewardloop.training.rollouts import Answers, Prompt, Readers, answer, kl_of
+from rewardloop.training.values import RewardModelValues
 
 _HELD_OUT_SEED = 99
-_VALIDATION = 8
+_VALIDATION = 16
 """Training prompts are set aside for so few: the peers choose no checkpoint."""
 
 
@@ -72,6 +73,7 @@ def main() -> None:
         validation=answered(train[-_VALIDATION:], 8),
         rewards=rewards,
         reference_facts=lambda places: facts_of(*zip(*(facts[place] for place in places), strict=True)),
+        values=RewardModelValues(scorer, policy, settings) if settings.ppo.value == "reward_model" else None,
     )
     with tempfile.TemporaryDirectory() as place:
         trainer.run(CheckpointFolder(Path(place)))

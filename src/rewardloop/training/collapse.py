@@ -4,6 +4,7 @@ In: facts of an update's answers and of the reference's. Out: the reason to stop
 bounds does not protect the text: a policy can give every prompt the same short answer at 9 nats.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,7 +79,11 @@ def over_budget(kl: float, settings: KlSettings) -> str:
 
 def plateau(points: Sequence[ValidationRewardPoint], stop: StopSettings) -> str:
     """Why nothing more is expected; empty when the last evaluations still brought something."""
-    best = max(range(len(points)), key=lambda place: points[place].reward, default=0)
+
+    def reward(place: int) -> float:
+        return points[place].reward if points[place].within_budget else -math.inf  # such weights are never kept
+
+    best = max(range(len(points)), key=reward, default=0)
     without = len(points) - 1 - best
     if without < stop.patience:
         return ""

@@ -20,7 +20,7 @@ from rewardloop.training.collation import Group, collate
 _TOKENS = 1024
 
 
-class FrozenLayers(frozen.FrozenLayers):
+class FrozenGroups(frozen.FrozenLayers):
     """The layers below the first one that trains, and their results by group."""
 
     def __init__(self, model: Any) -> None:

@@ -22,7 +22,7 @@ from rewardloop.modeling.scoring import decoder_layers, leave_parts_uncompiled, 
 from rewardloop.training.batching import plan
 from rewardloop.training.checkpoint import CheckpointFolder
 from rewardloop.training.collation import Batch, Group, collate
-from rewardloop.training.frozen import FrozenLayers
+from rewardloop.training.frozen import FrozenGroups
 from rewardloop.training.hardware import Work, choose_precision, keep_freed_memory, measure_usage
 from rewardloop.training.loss import Objective, group_loss
 from rewardloop.training.order import Order, sample
@@ -77,7 +77,7 @@ class RewardTrainer:
         self.order = Order(len(self.train), settings.groups_per_step, settings.epochs, settings.seed)
         self.steps = self.order.steps
         self.trained_parameters = sum(value.numel() for value in model.parameters() if value.requires_grad)
-        self.frozen = FrozenLayers(model)
+        self.frozen = FrozenGroups(model)
         self.keeps_frozen = self._fits_frozen()
         self.work = Work(model, self.frozen.count if self.keeps_frozen else 0)
         if settings.compile:

@@ -25,7 +25,8 @@ from rewardloop.modeling.scoring import Block, Floats, Messages, fill_rows
 from rewardloop.modeling.token_logprobs import token_logprobs
 from rewardloop.training.rewards import Rewards
 
-_VALIDATION_SEED = 1
+_VALIDATION_SEED = 1 << 32
+"""No update has this number."""
 _SAMPLES = 4
 """Validation answers that are kept to read, per evaluation."""
 
