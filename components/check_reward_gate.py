@@ -9,6 +9,7 @@ from components import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def check_reward_gate(
     evaluation: Input[Artifact],
+    store: str,
     settings: str,
 ) -> bool:
     """Whether the candidate passes its gate: alignment is not started for one that would be refused."""
@@ -18,5 +19,6 @@ def check_reward_gate(
 
     return step(
         evaluation=Path(evaluation.path),
+        store=store,
         settings=settings,
     )

@@ -11,6 +11,7 @@ from components import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def decide_promotion(
     evaluation: Input[Artifact],
+    store: str,
     settings: str,
     corpus_digest: str,
     blessing: Output[Artifact],
@@ -24,6 +25,7 @@ def decide_promotion(
 
     return step(
         evaluation=Path(evaluation.path),
+        store=store,
         settings=settings,
         corpus_digest=corpus_digest,
         blessing=Path(blessing.path),

@@ -47,7 +47,7 @@ def retrain(
             evaluation_settings=evaluation_settings,
         )
         decided = decide_promotion(
-            evaluation=measured.evaluation, settings=promotion_settings, corpus_digest=corpus_digest
+            evaluation=measured.evaluation, store=store, settings=promotion_settings, corpus_digest=corpus_digest
         ).set_caching_options(False)
         # The local runner takes a named output for false: the gate is the component's one return value.
         with dsl.If(decided.outputs["Output"] == True, name="blessed"):  # noqa: E712  KFP builds the condition from ==

@@ -59,7 +59,7 @@ def retrain_and_align(
             training_settings=training_settings,
             evaluation_settings=evaluation_settings,
         )
-        passed = check_reward_gate(evaluation=measured.evaluation, settings=promotion_settings)
+        passed = check_reward_gate(evaluation=measured.evaluation, store=store, settings=promotion_settings)
         passed.set_caching_options(False)
         # The local runner takes a named output for false, and cannot merge artifacts of two branches.
         with dsl.If(passed.output == True, name="reward-model-passed"):  # noqa: E712  KFP builds the condition from ==
@@ -75,6 +75,7 @@ def retrain_and_align(
             decided = decide_promotion(
                 evaluation=measured.evaluation,
                 policy_evaluation=made.policy_evaluation,
+                store=store,
                 settings=promotion_settings,
                 corpus_digest=corpus_digest,
             ).set_caching_options(False)
@@ -92,5 +93,5 @@ def retrain_and_align(
                 ).set_caching_options(False)
         with dsl.Else(name="reward-model-refused"):
             decide_promotion(
-                evaluation=measured.evaluation, settings=promotion_settings, corpus_digest=corpus_digest
+                evaluation=measured.evaluation, store=store, settings=promotion_settings, corpus_digest=corpus_digest
             ).set_caching_options(False)

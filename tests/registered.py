@@ -50,7 +50,9 @@ class Candidate:
         return registration
 
 
-def make_candidate(folder: Path, base: str, tracking_uri: str, *, seed: int = 0) -> Candidate:
+def make_candidate(
+    folder: Path, base: str, tracking_uri: str, *, seed: int = 0, block_threshold: float | None = None
+) -> Candidate:
     """Train nothing, score three texts, bless."""
     model, tokenizer = build_reward_model(base, TrainingSettings(seed=seed))
     save_reward_model(model, tokenizer, folder / "reward_model" / "model")
@@ -64,6 +66,7 @@ def make_candidate(folder: Path, base: str, tracking_uri: str, *, seed: int = 0)
         "raw_spread": 0.5,
         "scale": {"raw": [-1.0, 1.0], "public": [-3.0, 5.0]},
         "threshold": THRESHOLD,
+        "block_threshold": block_threshold,
     }
     scorer = RewardScorer(model, tokenizer, scoring)
     scores = scorer.score(PROMPTS, RESPONSES)

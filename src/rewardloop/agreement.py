@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy import sparse
 
 Measurement = Literal["nominal", "ordinal", "interval"]
@@ -16,6 +17,9 @@ _MOST_UNITS = 5_000
 """Alpha of a seeded sample of so many units is within a hundredth of the whole's; the interval metric needs memory."""
 _MOST_VALUES = 100
 """Continuous values are rounded to so many steps: the package compares every value with every other one."""
+_RESAMPLES = 200
+_LEVEL = 0.95
+"""Of the interval of alpha."""
 
 
 class Agreement(NamedTuple):
@@ -27,6 +31,9 @@ class Agreement(NamedTuple):
     """Distinct labelers; None without identities."""
     items: int
     """Units that two people or more judged."""
+    low: float | None = None
+    high: float | None = None
+    """Percentile interval at 95% of 200 bootstrap samples of those units; None without alpha."""
 
 
 def agreement(frame: pl.DataFrame, criterion: str, *, standardize: bool = False, seed: int = 0) -> Agreement:
@@ -55,8 +62,8 @@ def agreement(frame: pl.DataFrame, criterion: str, *, standardize: bool = False,
         if kind != "rating" or not labelers:
             return Agreement(None, _measurement(measurement), labelers, 0)
         units = _standardized(units)
-    alpha, items = _alpha(units, measurement, seed)
-    return Agreement(alpha, _measurement(measurement), labelers, items)
+    alpha, items, (low, high) = _alpha(units, measurement, seed)
+    return Agreement(alpha, _measurement(measurement), labelers, items, low, high)
 
 
 def _measurement(name: str) -> Measurement:
@@ -108,20 +115,25 @@ def _standardized(units: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _alpha(units: pl.DataFrame, measurement: str, seed: int) -> tuple[float | None, int]:
-    """Alpha over units that two people or more judged; one value per person and unit (the mean of repeated ones)."""
+def _alpha(
+    units: pl.DataFrame, measurement: str, seed: int
+) -> tuple[float | None, int, tuple[float | None, float | None]]:
+    """Alpha over units that two people or more judged, their number, and alpha's interval.
+
+    One value per person and unit: the mean of repeated ones.
+    """
     import krippendorff
 
     single = units.group_by("unit", "who").agg(pl.col("value").mean())
     shared = single.filter(pl.len().over("unit") > 1).with_columns(pl.col("unit").rank("dense").alias("place"))
     items = int(shared["place"].n_unique())
     if not items or shared["value"].n_unique() < 2:
-        return None, items
+        return None, items, (None, None)
     if items > _MOST_UNITS:
         chosen = np.random.default_rng(seed).choice(items, _MOST_UNITS, replace=False) + 1
         shared = shared.filter(pl.col("place").is_in(chosen.tolist()))
         if shared["value"].n_unique() < 2:
-            return None, items
+            return None, items, (None, None)
     if shared["value"].n_unique() > _MOST_VALUES:
         step = (shared["value"].max() - shared["value"].min()) / _MOST_VALUES  # type: ignore[operator]
         shared = shared.with_columns((pl.col("value") / step).round() * step)
@@ -129,4 +141,34 @@ def _alpha(units: pl.DataFrame, measurement: str, seed: int) -> tuple[float | No
     _, unit = np.unique(shared["place"].to_numpy(), return_inverse=True)
     counts = sparse.coo_array((np.ones(len(code), dtype=int), (unit, code))).toarray()
     alpha = krippendorff.alpha(value_counts=counts, value_domain=scale, level_of_measurement=measurement)
-    return float(alpha), items
+    return float(alpha), items, _interval(counts, scale, measurement, seed)
+
+
+def _interval(
+    counts: NDArray[np.int64], scale: NDArray[np.float64], measurement: str, seed: int
+) -> tuple[float | None, float | None]:
+    """Percentile interval of alpha, units being resampled.
+
+    Alpha is 1 - (n - 1) D_o / D_e with D_o the sum over units of the disagreement of their values' ordered pairs
+    divided by (values - 1), and D_e that of all n values' ordered pairs (Krippendorff 2011, section C). Both are sums
+    over units, so that every resample is a product of matrices; the package takes seconds for each.
+
+    Args:
+        counts: shape (units, values), how many people gave each value.
+        scale: the values.
+    """
+    difference = scale[:, None] - scale[None, :]
+    distance = (difference**2) if measurement == "interval" else (difference != 0).astype(float)
+    observed = ((counts @ distance) * counts).sum(axis=1) / (counts.sum(axis=1) - 1)
+    random = np.random.default_rng(seed)
+    weights = random.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=_RESAMPLES)
+    of_value = weights.astype(float) @ counts
+    expected = ((of_value @ distance) * of_value).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        alphas = 1 - (of_value.sum(axis=1) - 1) * (weights @ observed) / expected
+    known = alphas[np.isfinite(alphas)]  # a resample of one value has no alpha
+    if not len(known):
+        return None, None
+    edge = 50 * (1 - _LEVEL)
+    low, high = np.percentile(known, [edge, 100 - edge])
+    return float(low), float(high)

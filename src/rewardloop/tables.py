@@ -58,6 +58,8 @@ ITEMS = schema(
         "split": pl.String,
         "document": pl.String,
         "segment": pl.String,
+        "source": pl.String,  # null where the feedback names none
+        "labeler_kind": pl.String,  # human | model | signal | mixed; null without labels
         "prompt": MESSAGES,
         "response": pl.String,
         "response_id": pl.String,
@@ -78,7 +80,8 @@ PAIRS = schema(
         "a": pl.Int32,  # item
         "b": pl.Int32,  # item
         "p": pl.Float64,  # probability that a is better than b, ties one half
-        "votes": pl.Float64,  # comparisons behind p
+        "votes": pl.Float64,  # comparisons behind p: (sum of weights)^2 / sum of squared weights
+        "p_error": pl.Float64,  # standard error of p, smaller with more votes
         "gap": pl.Float64,  # |rating of a - rating of b|; null without ratings
     }
 )

@@ -5,15 +5,31 @@ from rewardloop.evidence import (
     BatchLine,
     BatchVerdict,
     CorpusEvidence,
+    DividedPair,
     ExpectationLine,
     HumanComparison,
+    LabelerLine,
     PreferenceEvidence,
+    SegmentLine,
     SplitLine,
     ValidationEvidence,
 )
 from tests.samples.base import HOSTILE, estimate
 
 BATCH, SECOND = "3f" * 32, "a7" * 32
+
+
+def labeler(name: str, agreement: float, weight: float, *findings: str) -> LabelerLine:
+    return LabelerLine(
+        labeler=name,
+        segment="Berlin",
+        kind="human",
+        votes=340,
+        agreement=estimate(agreement, 0.05, 340),
+        reliability=agreement,
+        weight=weight,
+        findings=list(findings),
+    )
 
 
 def corpus() -> CorpusEvidence:
@@ -141,4 +157,36 @@ def preferences() -> PreferenceEvidence:
         ],
         acceptability="the mean rating is at least 0",
         one_labeler=estimate(0.79),
+        reliability="Dawid and Skene's model on 4,120 votes of 12 labelers",
+        labelers_total=12,
+        labelers=[
+            labeler("c41f" * 4, 0.87, 1.3),
+            labeler("09be" * 4, 0.51, 0.0, "answers at random"),
+            labeler("77aa" * 4, 0.14, 0.0, "reverses everyone", "always the longest"),
+        ],
+        segments=[
+            SegmentLine(
+                segment=name,
+                weight=1.0,
+                labelers=6,
+                labels=2_000,
+                alpha=alpha,
+                low=alpha - 0.05,
+                high=alpha + 0.05,
+                agreement={other: estimate(0.44, 0.06, 380)},
+            )
+            for name, other, alpha in (("Berlin", HOSTILE, 0.61), (HOSTILE, "Berlin", 0.58))
+        ],
+        divided=[
+            DividedPair(
+                prompt="What did you think of it?",
+                response_a=HOSTILE,
+                response_b="It has its moments.",
+                votes_a=6,
+                votes_b=5,
+                ties=1,
+                p=0.53,
+                labelers=["c41f" * 4],
+            )
+        ],
     )

@@ -19,7 +19,8 @@ def test_the_answer_is_that_of_the_gate(
     (evaluation / "evidence").mkdir(parents=True)
     measured = run_folders.evaluation(champion=False)
     (evaluation / "evidence" / "evaluation.json").write_text(measured.model_dump_json())
-    answer = check_reward_gate(evaluation=evaluation, settings=json.dumps({"gate": {"min_accuracy": limit}}))
+    settings = {"organization": "film-reviews", "gate": {"min_accuracy": limit}}
+    answer = check_reward_gate(evaluation=evaluation, store=str(tmp_path / "store"), settings=json.dumps(settings))
     assert answer is passes
     record = StepRecord.model_validate_json((tmp_path / "run" / "steps" / "check_reward_gate.json").read_bytes())
     assert record.status == "finished"

@@ -10,6 +10,8 @@ import pytest
 from rewardloop.evidence import Blessing, PolicyEvaluationEvidence, StepRecord
 from rewardloop.feedback.comparisons import ANSWERS
 from rewardloop.steps.decide_promotion import decide_promotion
+from rewardloop.storage import Storage
+from rewardloop.tracking.history import History
 from tests import run_folders
 
 
@@ -22,7 +24,7 @@ def decide(
     measured = run_folders.evaluation(champion=False)
     (evaluation / "evidence" / "evaluation.json").write_text(measured.model_dump_json())
     (evaluation / "candidate.json").write_text(json.dumps({"digest": "abc"}))
-    sections: dict[str, Any] = {"gate": gate, "align": None}
+    sections: dict[str, Any] = {"organization": "film-reviews", "gate": gate, "align": None}
     if policy:
         (aligned / "evidence").mkdir(parents=True)
         (aligned / "evidence" / "policy_evaluation.json").write_text(policy.model_dump_json())
@@ -32,6 +34,7 @@ def decide(
         sections["align"] = {"prompts": "p.jsonl", "kl": {"budget": 6.0}}
     answer = decide_promotion(
         evaluation=evaluation,
+        store=str(folder / "store"),
         settings=json.dumps(sections),
         corpus_digest="corpus",
         blessing=folder / "blessing",
@@ -49,6 +52,16 @@ def test_verdict_is_written_and_returned(tmp_path: Path, limit: float, blessed: 
     assert (written.candidate, written.corpus_digest) == ("abc", "corpus")
     assert produced == f"{'blessed' if blessed else 'not blessed'}: {written.reasons[0]}"
     assert written.policy is None
+
+
+def test_a_champion_that_came_meanwhile_is_seen(tmp_path: Path) -> None:
+    history = History(Storage.open(str(tmp_path / "store")), "film-reviews-reward")
+    history.append("promote", "4", expected=None, why="Better.", threshold=None, compared_with="no champion")
+    answer, written, _ = decide(tmp_path, {"min_accuracy": 0.5})
+    assert answer is written.blessed is False
+    assert written.reasons == [
+        "Compared with no champion; the champion is version 4 now. Run again to compare with that."
+    ]
 
 
 def test_a_policy_is_blessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,8 +38,8 @@ def ingest(
         settings,
         key=key,
         format=format,
-        options=_pairs("--option", option),
-        columns=_pairs("--column", column),
+        options=named_values("--option", option),
+        columns=named_values("--column", column),
         say=typer.echo,
         progress=True,
     )
@@ -48,7 +48,7 @@ def ingest(
         typer.echo(f"  quarantined: {reason}")
 
 
-def _pairs(flag: str, values: list[str] | None) -> dict[str, str]:
+def named_values(flag: str, values: list[str] | None) -> dict[str, str]:
     result = {}
     for value in values or []:
         name, equals, text = value.partition("=")

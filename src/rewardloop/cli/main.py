@@ -8,7 +8,7 @@ import sys
 import typer
 
 from rewardloop import __version__
-from rewardloop.cli import batches, config, evaluate, export_tasks, ingest, run, score, serve, ui
+from rewardloop.cli import batches, config, evaluate, export_tasks, gate, golden, ingest, run, score, serve, ui
 from rewardloop.cli.environment import set_defaults
 from rewardloop.errors import RewardloopError, disk_error
 
@@ -23,11 +23,13 @@ app.command("ingest")(ingest.ingest)
 app.command("batches")(batches.batches)
 app.command("accept")(batches.accept)
 app.command("run")(run.run)
+app.command("gate")(gate.gate)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("serve")(serve.serve)
 app.command("export-tasks")(export_tasks.export_tasks)
 app.command("ui")(ui.ui)
+app.add_typer(golden.app, name="golden")
 app.add_typer(config.app, name="config")
 
 

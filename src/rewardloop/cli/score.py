@@ -2,6 +2,7 @@
 
 import heapq
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -48,9 +49,9 @@ def score(
     scorer, name = _load(config, overrides, version, rounding=precision == "auto")
     if file is None:
         for result in _results(scorer, name, ({"prompt": prompt, "response": item} for item in text or [])):
-            verdict = {True: "accept", False: "block ", None: ""}[result["allowed"]]
-            typer.echo(f"{_shown(result['score'])}  {verdict}  {result['response'][:100]}")
-        typer.echo(f"{_named(scorer.threshold)}, {name}")
+            verdict = result["decision"] or ""
+            typer.echo(f"{_shown(result['score'])}  {verdict:6}  {result['response'][:100]}")
+        typer.echo(f"{_named(scorer)}, {name}")
         return
     summary = _Summary()
     with _writer(output) as write, tqdm(desc="scoring", unit="answer", disable=None, leave=False) as bar:
@@ -58,7 +59,7 @@ def score(
             summary.add(result)
             write(result)
             bar.update()
-    summary.show(file, name, scorer.threshold)
+    summary.show(file, name, scorer)
 
 
 def _load(config: Path, overrides: list[str] | None, version: str, *, rounding: bool) -> tuple[Any, str]:
@@ -70,7 +71,9 @@ def _load(config: Path, overrides: list[str] | None, version: str, *, rounding: 
 
 def _results(scorer: Any, name: str, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows with their score and verdict, in their order; only some thousand are in memory."""
-    from rewardloop.modeling.scoring import as_messages
+    import numpy as np
+
+    from rewardloop.modeling.scoring import as_messages, decisions
 
     def prepared() -> Iterator[dict[str, Any]]:
         for number, row in enumerate(rows, start=1):
@@ -80,11 +83,15 @@ def _results(scorer: Any, name: str, rows: Iterable[dict[str, Any]]) -> Iterator
                 raise BadInputError(f"row {number}: {error}") from error
 
     for prepared_row, score in scorer.stream(prepared()):
-        known = score == score
+        decision = None
+        if scorer.threshold is not None:
+            # A version scores with the code it was registered with, which may be older than three-way decisions.
+            decision = str(decisions(np.array(score), scorer.threshold, _block_threshold(scorer)))
         yield {
             **prepared_row["row"],
-            "score": round(score, 4) if known else None,
-            "allowed": None if scorer.threshold is None else bool(known and score >= scorer.threshold),
+            "score": round(score, 4) if math.isfinite(score) else None,
+            "allowed": decision and decision == "accept",
+            "decision": decision,
             "threshold": scorer.threshold,
             "model": name,
         }
@@ -109,7 +116,7 @@ class _Summary:
     """What is said of a file, whatever its length."""
 
     def __init__(self) -> None:
-        self.rows = self.accepted = self.scored = 0
+        self.rows = self.accepted = self.for_review = self.scored = 0
         self.total = 0.0
         self.worst: list[tuple[float, int, str]] = []
 
@@ -117,6 +124,7 @@ class _Summary:
         """Count one more result."""
         self.rows += 1
         self.accepted += bool(result["allowed"])
+        self.for_review += result["decision"] == "review"
         if result["score"] is None:
             return
         self.scored += 1
@@ -125,21 +133,33 @@ class _Summary:
         entry = (-result["score"], -self.rows, result["response"][:100])
         (heapq.heappush if len(self.worst) < _WORST else heapq.heappushpop)(self.worst, entry)
 
-    def show(self, file: Path, name: str, threshold: float | None) -> None:
+    def show(self, file: Path, name: str, scorer: Any) -> None:
         """Print it."""
         typer.echo(f"{file}: {self.rows:,} answers, scored by {name}")
         typer.echo(f"  mean score       {self.total / max(self.scored, 1):+.3f}")
-        share = "-" if threshold is None else f"{self.accepted / max(self.rows, 1):.1%}"
-        typer.echo(f"  accepted         {share} ({_named(threshold)})")
+        share = "-" if scorer.threshold is None else f"{self.accepted / max(self.rows, 1):.1%}"
+        typer.echo(f"  accepted         {share} ({_named(scorer)})")
+        asks = _block_threshold(scorer) is not None
+        if asks:
+            typer.echo(f"  for a person     {self.for_review / max(self.rows, 1):.1%}")
         if self.scored < self.rows:
-            typer.echo(f"  too long         {self.rows - self.scored:,} answers, blocked")
+            fate = "for a person" if asks else "blocked"
+            typer.echo(f"  too long         {self.rows - self.scored:,} answers, {fate}")
         typer.echo("  worst answers")
         for negated, _, response in sorted(self.worst, reverse=True):
             typer.echo(f"    {_shown(-negated)}  {response!r}")
 
 
-def _named(threshold: float | None) -> str:
-    return "no threshold was certified" if threshold is None else f"threshold {threshold:+.3f}"
+def _block_threshold(scorer: Any) -> float | None:
+    value: float | None = scorer.scoring.get("block_threshold")
+    return value
+
+
+def _named(scorer: Any) -> str:
+    if scorer.threshold is None:
+        return "no threshold was certified"
+    block = _block_threshold(scorer)
+    return f"threshold {scorer.threshold:+.3f}" + ("" if block is None else f", blocked below {block:+.3f}")
 
 
 def _shown(score: float | None) -> str:

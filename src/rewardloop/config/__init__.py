@@ -11,13 +11,21 @@ from rewardloop.config.alignment import (
     SftSettings,
     StopSettings,
 )
-from rewardloop.config.data import PreferenceSettings, SplitSettings, StoreSettings, ValidationSettings
+from rewardloop.config.data import (
+    PreferenceSettings,
+    ReliabilitySettings,
+    SegmentSettings,
+    SplitSettings,
+    StoreSettings,
+    ValidationSettings,
+)
 from rewardloop.config.loading import LoadedSettings, flatten, load_settings, without_password
 from rewardloop.config.promotion import GateSettings, TrackingSettings
 from rewardloop.config.reward_model import (
     EXECUTION,
     EvaluationSettings,
     ModelSettings,
+    ReviewSettings,
     ThresholdSettings,
     TrainingSettings,
     WarmStartSettings,
@@ -38,6 +46,9 @@ __all__ = [
     "PolicyGateSettings",
     "PpoSettings",
     "PreferenceSettings",
+    "ReliabilitySettings",
+    "ReviewSettings",
+    "SegmentSettings",
     "Settings",
     "SftSettings",
     "SplitSettings",

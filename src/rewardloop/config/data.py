@@ -1,10 +1,12 @@
 """Sections on feedback: where it lies, how it is split, checked and paired."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from rewardloop.config.base import Positive, Section, Share
+
+Alpha = Annotated[float, Field(ge=-1, le=1)]
 
 
 class StoreSettings(Section):
@@ -53,8 +55,44 @@ class ValidationSettings(Section):
     max_duplicate_share: Share = 0.2
     max_label_imbalance: Share = 0.95
     """Largest share that one label value may have in a batch."""
-    min_agreement: float | None = Field(default=None, ge=-1, le=1)
+    min_agreement: Alpha | None = None
     """Krippendorff's alpha of the trained criterion; None: reported, not gated."""
+
+
+class ReliabilitySettings(Section):
+    """How far each labeler is believed; labelers without an identity always count 1."""
+
+    method: Literal["none", "dawid_skene"] = "dawid_skene"
+    """``none``: every vote counts the same and ratings are compared as they are."""
+    max_votes_per_labeler: Positive = 1_000
+    """Votes of one labeler that his reliability is estimated from (a seeded sample, the same pairs for everybody)."""
+    min_votes_per_labeler: Positive = 5
+    """With fewer votes on pairs that others judged too, a labeler counts 1."""
+    prior_votes: Annotated[float, Field(ge=0)] = 20
+    """A labeler's reliability (and level of rating) is drawn to the average as if he had so many average votes more."""
+    position_share: Annotated[float, Field(gt=0.5, le=1)] = 0.9
+    """A labeler who prefers the first (or the last) answer of a record more often than this may do so by habit."""
+    length_share: Annotated[float, Field(gt=0.5, le=1)] = 0.9
+    """A labeler who prefers the longer answer more often than this may do so by habit."""
+
+
+class SegmentSettings(Section):
+    """Whose labels count, by the segment of the record that a label came with."""
+
+    mode: Literal["together", "weighted", "only"] = "together"
+    """``together``: all alike. ``weighted``: votes count by ``weights``. ``only``: labels of one segment count."""
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """Segment -> weight of its votes; segments that are not named have 1, labels of weight 0 are left out."""
+    only: str | None = None
+    """The segment whose labels count, and nobody else's."""
+
+    @model_validator(mode="after")
+    def _fits_mode(self) -> Self:
+        if (self.mode == "only") != (self.only is not None):
+            raise ValueError(f"mode {self.mode!r} with only = {self.only!r}; `only` names the segment of mode 'only'")
+        if (self.mode == "weighted") != bool(self.weights):
+            raise ValueError(f"mode {self.mode!r} with weights = {self.weights}; `weights` belong to mode 'weighted'")
+        return self
 
 
 class PreferenceSettings(Section):
@@ -64,5 +102,12 @@ class PreferenceSettings(Section):
     group_size: Annotated[int, Field(ge=2, le=64)] = 8
     """How many single texts are compared at a time."""
     min_votes: Positive = 1
+    """Comparisons of a pair, whatever each of them weighs."""
     acceptable_rating: float | None = None
     """An answer whose mean rating reaches this is acceptable; explicit labels go first."""
+    acceptable_from: Literal["auto", "labels", "ratings", "comparisons"] = "auto"
+    """What says which answers may be shown; ``auto``: the first of the others that there is."""
+    min_agreement: dict[str, Alpha] | Alpha | None = None
+    """Krippendorff's alpha below which a criterion is refused, for each criterion or one for all; None: reported."""
+    reliability: ReliabilitySettings = ReliabilitySettings()
+    segments: SegmentSettings = SegmentSettings()

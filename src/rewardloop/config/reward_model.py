@@ -109,7 +109,22 @@ class EvaluationSettings(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     tokens_per_batch: Positive = 2048
     """Tokens that are scored at once."""
+    robustness_items: Positive = 200
+    """Test answers, one per document, that are scored again after each perturbation (a seeded sample)."""
+    leak_items: Positive = 1000
+    """Test texts whose most similar training text is looked for (a seeded sample)."""
+    near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Texts at least this similar (cosine of character n-grams) are called near duplicates."""
+    length_margin: Share = 0.05
+    """A length-only scorer this close to the candidate's accuracy is called nearly as good."""
     seed: int = 0
+
+
+class ReviewSettings(Section):
+    """A second threshold: what lies below it is blocked, what lies between the two is sent to a person."""
+
+    alpha_blocked: Annotated[float, Field(gt=0, lt=1)]
+    """P(acceptable | blocked) <= alpha_blocked, a promise of its own with confidence 1 - delta."""
 
 
 class ThresholdSettings(Section):
@@ -117,5 +132,7 @@ class ThresholdSettings(Section):
 
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     delta: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    grid: Annotated[int, Field(ge=2, le=10_000)] = 50
+    grid: Annotated[int, Field(ge=2, le=10_000)] = 200
     """How many thresholds are tried, from strict to lenient."""
+    review: ReviewSettings | None = None
+    """None: every answer is accepted or blocked, and nobody is asked."""

@@ -37,6 +37,49 @@ def not_surely_above(name: str, estimate: Estimate, limit: float) -> Check:
     )
 
 
+def upper_end(name: str, estimate: Estimate, limit: float) -> Check:
+    """The upper end of the interval is at most ``limit``."""
+    passed = estimate.high <= limit
+    return Check(
+        name=name,
+        passed=passed,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        limit=limit,
+        rule="upper end of the interval <= limit",
+        reason=f"{_shown(name, estimate)}; the upper end {'is' if passed else 'is not'} at most {limit:g}.",
+    )
+
+
+def not_surely_below(name: str, estimate: Estimate, limit: float) -> Check:
+    """The upper end of the interval is at least ``limit``: refused is only what is surely less."""
+    passed = estimate.high >= limit
+    return Check(
+        name=name,
+        passed=passed,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        limit=limit,
+        rule="upper end of the interval >= limit",
+        reason=f"{_shown(name, estimate)}; the upper end {'is' if passed else 'is not'} at least {limit:g}.",
+    )
+
+
+def magnitude(estimate: Estimate) -> Estimate:
+    """The estimate's absolute value; an interval that holds 0 begins there."""
+    ends = (abs(estimate.low), abs(estimate.high))
+    low = 0.0 if estimate.low <= 0 <= estimate.high else min(ends)
+    return estimate.model_copy(update={"value": abs(estimate.value), "low": low, "high": max(ends)})
+
+
+def unmeasured(name: str, limit: float, rule: str, why: str) -> Check:
+    """A check of something that could not be measured: it never passes."""
+    reason = f"{name[0].upper()}{name[1:]}: could not be measured: {why}"
+    return Check(name=name, passed=False, value=None, limit=limit, rule=rule, reason=reason)
+
+
 def at_most(name: str, value: float | Estimate | None, limit: float) -> Check:
     """The value is at most ``limit``; the interval of an ``Estimate`` is shown and decides nothing."""
     number = value.value if isinstance(value, Estimate) else value

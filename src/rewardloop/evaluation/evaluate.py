@@ -13,22 +13,27 @@ from rewardloop.bootstrap import Floats, Ints
 from rewardloop.config import EvaluationSettings, ThresholdSettings
 from rewardloop.errors import BadInputError
 from rewardloop.evaluation import baselines, calibration, examples
-from rewardloop.evaluation.metrics import PairSet, counting, length_controlled_accuracy, score_length_correlation
+from rewardloop.evaluation.against_champion import ChampionScores, compare_with_champion
+from rewardloop.evaluation.leaks import leak_check
+from rewardloop.evaluation.length import length_evidence
+from rewardloop.evaluation.metrics import PairSet
+from rewardloop.evaluation.robustness import Perturbed, robustness_lines
 from rewardloop.evaluation.scale import Scale, anchored_scale, first_scale
 from rewardloop.evaluation.slices import slice_lines
 from rewardloop.evaluation.threshold import Labeled, certify
-from rewardloop.evidence import ChampionComparison, Estimate, EvaluationEvidence
+from rewardloop.evidence import Estimate, EvaluationEvidence, RobustnessLine
 from rewardloop.modeling.scoring import public_score
 
 _HELD_OUT = ("validation", "calibration", "test", "golden")
 
 
-class ChampionScores(NamedTuple):
-    """The champion on the same items; ``public`` has one score per item, NaN where it was not asked."""
+class PerturbedAnswers(NamedTuple):
+    """Some test answers, and the candidate's raw scores of them after each kind of perturbation."""
 
-    version: str
-    public: Floats
-    threshold: float | None
+    places: Ints
+    """Items, shape (answers,)."""
+    texts: dict[str, list[str]]
+    raw: dict[str, Floats]
 
 
 class Evaluation(NamedTuple):
@@ -47,6 +52,7 @@ def evaluate(
     anchors_raw: Floats,
     reference_anchors: Floats | None,
     champion: ChampionScores | None,
+    perturbations: PerturbedAnswers | None = None,
     evaluation: EvaluationSettings,
     threshold: ThresholdSettings,
     base_scoring: dict[str, Any],
@@ -61,6 +67,7 @@ def evaluate(
         anchors_raw: its raw scores of the store's anchors.
         reference_anchors: version 1's public scores of the same anchors; None for the first version.
         champion: the champion's scores, or None.
+        perturbations: scores of perturbed test answers; None: robustness is not measured.
         evaluation, threshold: settings.
         base_scoring: the candidate's ``scoring.json``.
         acceptability: where verdicts come from, in words.
@@ -92,6 +99,7 @@ def evaluate(
         confidence=evaluation.confidence,
     )
     in_test = (split == "test") & ~np.isnan(public)
+    documents = items["document"].rank("dense").to_numpy().astype(np.int64)
     evidence = EvaluationEvidence(
         pair_rule=_pair_rule(evaluation),
         accuracy=test.accuracy(public),
@@ -101,8 +109,9 @@ def evaluate(
         over_bag_of_words=test.advantage(public, bag_of_words),
         over_length_only=test.advantage(public, by_length),
         one_labeler=one_labeler,
-        length_controlled_accuracy=length_controlled_accuracy(test, public, length),
-        score_length_correlation=score_length_correlation(public[in_test], length[in_test]),
+        length=length_evidence(test, public, by_length, length, documents, evaluation),
+        robustness=_robustness(items, documents, public, perturbations, scale, certified.threshold, evaluation),
+        leaks=leak_check(items, evaluation),
         temperature=temperature,
         tie_band=band,
         ece=calibration.expected_calibration_error(bins),
@@ -110,7 +119,7 @@ def evaluate(
         reliability=bins,
         slices=slice_lines(items, test, public, evaluation),
         threshold=certified,
-        champion=_compare(items, pairs, public, certified.threshold, champion, evaluation),
+        champion=champion and compare_with_champion(items, pairs, public, certified.threshold, champion, evaluation),
         held_out=int(np.isin(split, _HELD_OUT).sum()),
         unscored=int((np.isin(split, _HELD_OUT) & np.isnan(public)).sum()),
         score_mean=mean,
@@ -127,6 +136,7 @@ def evaluate(
         "tie_band": band,
         "scale": scale,
         "threshold": certified.threshold,
+        "block_threshold": certified.review.block_threshold if certified.review else None,
         "alpha": threshold.alpha,
         "delta": threshold.delta,
         # Version 1's scores of the anchors travel from version to version: the scale is theirs.
@@ -140,11 +150,9 @@ def _scale(validation_raw: Floats, anchors_raw: Floats, reference: Floats | None
     if not len(known):
         raise BadInputError("evaluation: no answer of the validation split could be scored; add feedback")
     mean, spread = float(known.mean()), float(known.std())
+    # Equal scores for everything are no error of the run but a candidate that the gate refuses.
     if not spread > 0:
-        raise BadInputError(
-            f"evaluation: the candidate gives every validation answer the same score ({mean:g}), so it has learnt "
-            "nothing; check the learning rate and the labels"
-        )
+        return first_scale(mean, 1.0), mean, 0.0
     first = first_scale(mean, spread)
     return (first if reference is None else anchored_scale(anchors_raw, reference, first)), mean, spread
 
@@ -193,40 +201,26 @@ def _labeled(items: pl.DataFrame, public: Floats, split: str, seed: int) -> Labe
     return Labeled(chosen["score"].to_numpy(), ~chosen["acceptable"].to_numpy())
 
 
-def _compare(
+def _robustness(
     items: pl.DataFrame,
-    pairs: pl.DataFrame,
+    documents: Ints,
     public: Floats,
+    perturbations: PerturbedAnswers | None,
+    scale: Scale,
     threshold: float | None,
-    champion: ChampionScores | None,
     settings: EvaluationSettings,
-) -> ChampionComparison | None:
-    """Candidate against champion on the answers both can score: their limits of length may differ."""
-    if champion is None:
-        return None
-    both = public + champion.public  # NaN where either has no score
-    test, golden = (PairSet.of(items, pairs, split, both, settings) for split in ("test", "golden"))
-    # A golden set that cannot be compared, whoever fails to score it, must not count as one that was passed.
-    expected = not counting(pairs, "golden", settings).is_empty()
-    missing = "test" if test is None else "golden" if expected and golden is None else None
-    if test is None or missing:
-        raise BadInputError(
-            f"evaluation: champion {champion.version} and the candidate have no pair of the {missing} split that both "
-            "can score; raise model.max_length, or register under another organization"
-        )
-    flip_rate, blocked, accepted = None, [], []
-    if threshold is not None and champion.threshold is not None:
-        in_test: Ints = np.flatnonzero((items["split"] == "test").to_numpy() & ~np.isnan(both))
-        now, before = public[in_test] >= threshold, champion.public[in_test] >= champion.threshold
-        flip_rate = float((now != before).mean()) if len(in_test) else None
-        blocked = examples.texts(items, in_test[before & ~now])
-        accepted = examples.texts(items, in_test[now & ~before])
-    return ChampionComparison(
-        version=champion.version,
-        accuracy=test.accuracy(champion.public),
-        difference=test.advantage(public, champion.public),
-        golden_difference=golden.advantage(public, champion.public) if golden else None,
-        flip_rate=flip_rate,
-        newly_blocked=blocked,
-        newly_accepted=accepted,
+) -> list[RobustnessLine]:
+    """Changes in units of the spread of the test answers' scores."""
+    known = public[(items["split"] == "test").to_numpy() & ~np.isnan(public)]
+    if perturbations is None or not np.ptp(known) > 0:
+        return []
+    places, texts = perturbations.places, perturbations.texts
+    return robustness_lines(
+        items["response"].gather(places).to_list(),
+        public[places],
+        {kind: Perturbed(texts[kind], public_score(raw, scale)) for kind, raw in perturbations.raw.items()},
+        documents[places],
+        threshold=threshold,
+        spread=float(known.std()),
+        settings=settings,
     )

@@ -1,17 +1,34 @@
 """The gate: every configured limit against the evidence, and a verdict with every reason.
 
-A candidate is blessed when each check passes and at least one absolute limit is configured: with no limits nothing is
-ever blessed. A value that could not be measured never passes.
+In: the evidence of an evaluation, the limits, the champion of this moment. Out: a ``Blessing``. A candidate is blessed
+when each check passes and at least one absolute limit is configured: with no limits nothing is ever blessed. A value
+that could not be measured never passes. ``gate_champion`` holds the checks against the champion.
 """
 
 from rewardloop.config import GateSettings
-from rewardloop.evaluation.checks import at_most, lower_end
+from rewardloop.evaluation.checks import (
+    at_most,
+    lower_end,
+    magnitude,
+    not_surely_above,
+    not_surely_below,
+    unmeasured,
+    upper_end,
+)
+from rewardloop.evaluation.gate_champion import against_champion, judged_slices
 from rewardloop.evidence import NO_CHAMPION, Blessing, Check, EvaluationEvidence
 
 _NO_LIMITS = "No limit is configured in the section gate, so nothing can be blessed: set gate.min_accuracy at least."
 
 
-def decide(evaluation: EvaluationEvidence, gate: GateSettings, *, candidate: str, corpus_digest: str) -> Blessing:
+def decide(
+    evaluation: EvaluationEvidence,
+    gate: GateSettings,
+    *,
+    candidate: str,
+    corpus_digest: str,
+    champion_now: str | None = None,
+) -> Blessing:
     """Judge one candidate.
 
     Args:
@@ -19,8 +36,17 @@ def decide(evaluation: EvaluationEvidence, gate: GateSettings, *, candidate: str
         gate: the limits.
         candidate: digest of the candidate's files.
         corpus_digest: what it was trained on.
+        champion_now: version that is the champion at this moment, perhaps not the one compared with; None: there is
+            none.
     """
-    checks = [*_absolute(evaluation, gate), *_against_champion(evaluation, gate)]
+    checks = [
+        *_accuracy(evaluation, gate),
+        *_scores(evaluation, gate),
+        *_threshold(evaluation, gate),
+        *_robustness(evaluation, gate),
+        *_leaks(evaluation, gate),
+        *against_champion(evaluation.champion, gate, champion_now),
+    ]
     reasons = [check.reason for check in checks if not check.passed]
     if not gate.any_limit():
         reasons.insert(0, _NO_LIMITS)
@@ -32,53 +58,151 @@ def decide(evaluation: EvaluationEvidence, gate: GateSettings, *, candidate: str
         corpus_digest=corpus_digest,
         checks=checks,
         reasons=[f"All {len(checks)} checks passed."] if blessed else reasons,
+        slices=judged_slices(evaluation.champion, gate),
     )
 
 
-def _absolute(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:
+def _accuracy(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:
     checks = []
     if gate.min_accuracy is not None:
         checks.append(lower_end("accuracy on test pairs", evaluation.accuracy, gate.min_accuracy))
-    if gate.min_over_length_only is not None:
-        checks.append(lower_end("advantage over length only", evaluation.over_length_only, gate.min_over_length_only))
+    controlled = {
+        "length-controlled accuracy": (evaluation.length.controlled, gate.min_length_controlled_accuracy),
+        "advantage over length only, with length held fair": (
+            evaluation.length.controlled_over_length_only,
+            gate.min_over_length_only,
+        ),
+    }
+    for name, (measured, limit) in controlled.items():
+        if limit is not None and measured is not None:
+            checks.append(lower_end(name, measured, limit))
+        elif limit is not None:
+            rule = "lower end of the interval >= limit"
+            checks.append(unmeasured(name, limit, rule, "the longer answer always wins, or never."))
     if gate.min_over_bag_of_words is not None:
         name = "advantage over bag of words"
         checks.append(lower_end(name, evaluation.over_bag_of_words, gate.min_over_bag_of_words))
+    large = [line for line in evaluation.slices if line.documents >= gate.min_slice_documents]
+    if gate.min_slice_accuracy is not None and large:
+        worst = min(large, key=lambda line: line.accuracy.high)
+        checks.append(not_surely_below(f"worst slice ({worst.name})", worst.accuracy, gate.min_slice_accuracy))
+    return checks
+
+
+def _scores(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:
+    told_apart = evaluation.score_spread > 0
+    spread = f"Scores of the validation answers: spread {evaluation.score_spread:.3g}"
+    checks = [
+        Check(
+            name="scores tell answers apart",
+            passed=told_apart,
+            value=evaluation.score_spread,
+            limit=0.0,
+            rule="value > limit",
+            reason=f"{spread}." if told_apart else f"{spread}: every answer gets the same score, nothing was learnt.",
+        )
+    ]
     if gate.max_ece is not None:
         checks.append(at_most("calibration error (ECE)", evaluation.ece, gate.max_ece))
     unscored = evaluation.unscored / evaluation.held_out
     checks.append(at_most("held-out answers too long to be scored", unscored, gate.max_unscored))
+    correlation = evaluation.length.correlation
+    if gate.max_score_length_correlation is not None and correlation is not None:
+        name = "correlation of score and length"
+        checks.append(not_surely_above(name, magnitude(correlation), gate.max_score_length_correlation))
+    return checks
+
+
+def _threshold(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:
+    threshold, checks = evaluation.threshold, []
     if gate.require_threshold:
-        checks.append(_threshold(evaluation))
-    if gate.max_unacceptable_among_accepted is not None:
-        measured = evaluation.threshold.unacceptable_among_accepted
-        limit = gate.max_unacceptable_among_accepted
-        checks.append(at_most("unacceptable among accepted, on test", measured.value if measured else None, limit))
+        both_classes = 0 < threshold.unacceptable_share < 1
+        reason = threshold.reason if threshold.certified else f"No threshold could be certified. {threshold.reason}"
+        if threshold.certified and not both_classes:
+            reason = f"Every calibration item is acceptable, so nothing shows that anything is blocked. {reason}"
+        checks.append(
+            Check(
+                name="threshold certified",
+                passed=threshold.certified and both_classes,
+                value=threshold.p_value,
+                limit=threshold.delta,
+                rule="p-value on the calibration split <= delta, and items of both classes",
+                reason=reason,
+            )
+        )
+    limit, measured = gate.max_unacceptable_among_accepted, threshold.unacceptable_among_accepted
+    if limit is not None:
+        name = "unacceptable among accepted, on test"
+        rule = "lower end of the interval <= limit"
+        checks.append(
+            not_surely_above(name, measured, limit)
+            if measured is not None
+            else unmeasured(name, limit, rule, "no test answer with a verdict was accepted.")
+        )
     return checks
 
 
-def _against_champion(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:
-    champion = evaluation.champion
-    if champion is None:
-        return []
-    limit = 0.0 - gate.not_worse_than_champion_by  # never "-0"
-    checks = [lower_end(f"not worse than champion {champion.version} on test", champion.difference, limit, above=True)]
-    if champion.golden_difference is not None:
-        name = f"not worse than champion {champion.version} on the golden set"
-        checks.append(lower_end(name, champion.golden_difference, limit, above=True))
-    if gate.better_than_champion_by is not None:
-        name = f"better than champion {champion.version} on test"
-        checks.append(lower_end(name, champion.difference, gate.better_than_champion_by, above=True))
+def _robustness(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:
+    checks = []
+    for line in evaluation.robustness:
+        if not line.items and not line.unscored:
+            continue  # it changes no answer
+        if gate.max_robustness_change is not None:
+            name = f"rise of the score by {line.kind}"
+            rule = "upper end of the interval <= limit"
+            checks.append(
+                upper_end(name, line.change, gate.max_robustness_change)
+                if line.change is not None
+                else unmeasured(name, gate.max_robustness_change, rule, "it needs scored answers of two documents.")
+            )
+        if gate.max_flips_to_accepted is not None and line.blocked != 0:
+            name = f"blocked answers that {line.kind} gets accepted"
+            rule = "lower end of the interval <= limit"
+            checks.append(
+                not_surely_above(name, line.newly_accepted, gate.max_flips_to_accepted)
+                if line.newly_accepted is not None
+                else unmeasured(name, gate.max_flips_to_accepted, rule, "there is no threshold.")
+            )
+    asked = gate.max_robustness_change if gate.max_robustness_change is not None else gate.max_flips_to_accepted
+    # Scores that are all equal have a check of their own.
+    if asked is not None and not evaluation.robustness and evaluation.score_spread > 0:
+        checks.append(unmeasured("robustness", asked, "measured", "no perturbed answer was scored."))
     return checks
 
 
-def _threshold(evaluation: EvaluationEvidence) -> Check:
-    threshold = evaluation.threshold
-    return Check(
-        name="threshold certified",
-        passed=threshold.certified,
-        value=threshold.p_value,
-        limit=threshold.delta,
-        rule="p-value on the calibration split <= delta",
-        reason=threshold.reason if threshold.certified else f"No threshold could be certified. {threshold.reason}",
-    )
+def _leaks(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:
+    leaks, checks = evaluation.leaks, []
+    if gate.max_leaked_items is not None:
+        name = "held-out texts that are in another split too"
+        if leaks is None or leaks.duplicates_with_train is None or leaks.documents_with_train is None:
+            return [unmeasured(name, gate.max_leaked_items, "value <= limit", "there are no training items.")]
+        found = max(leaks.duplicates_with_train, leaks.documents_with_train) + max(
+            leaks.duplicates_held_out, leaks.documents_held_out
+        )
+        passed = found <= gate.max_leaked_items
+        shared = "; ".join(
+            f"{max(line.texts, line.documents):,} of {line.second} in {line.first}"
+            for line in leaks.overlaps
+            if line.texts or line.documents
+        )
+        checks.append(
+            Check(
+                name=name,
+                passed=passed,
+                value=found,
+                limit=gate.max_leaked_items,
+                rule="value <= limit",
+                reason=f"Held-out {leaks.compared} that are in another split too: {found:,}"
+                + (f" ({shared}); the limit is {gate.max_leaked_items:,}." if shared else "."),
+            )
+        )
+    if gate.max_near_duplicates is not None:
+        name = "test texts with a near duplicate in training"
+        nearest = leaks.nearest if leaks else None
+        rule = "lower end of the interval <= limit"
+        checks.append(
+            not_surely_above(name, nearest.near_duplicates, gate.max_near_duplicates)
+            if nearest
+            else unmeasured(name, gate.max_near_duplicates, rule, "there are no training or no test items.")
+        )
+    return checks

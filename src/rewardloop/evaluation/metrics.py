@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.stats import spearmanr
+from scipy.stats import binomtest
 
 from rewardloop.bootstrap import Bools, DocumentBootstrap, Floats, Ints
 from rewardloop.config import EvaluationSettings
@@ -82,20 +82,11 @@ def counting(pairs: pl.DataFrame, split: str, settings: EvaluationSettings) -> p
     )
 
 
-def length_controlled_accuracy(pairs: PairSet, scores: Floats, length: Floats) -> float | None:
-    """Mean of the accuracy where the longer answer is better and where the shorter one is; None if either is missing.
-
-    A scorer that follows length alone gets one half.
-    """
-    longer_wins = np.sign(length[pairs.a] - length[pairs.b]) * (pairs.a_is_better - 0.5)
-    right = pairs.right(scores)
-    if not (longer_wins > 0).any() or not (longer_wins < 0).any():
+def exact_share(hits: int, count: int, confidence: float, unit: str) -> Estimate | None:
+    """A share of ``count`` independent things with its exact (Clopper and Pearson 1934) interval; None of nothing."""
+    if not count:
         return None
-    return float((right[longer_wins > 0].mean() + right[longer_wins < 0].mean()) / 2)
-
-
-def score_length_correlation(scores: Floats, length: Floats) -> float:
-    """Spearman's rank correlation; 0 where either does not vary."""
-    if len(scores) < 2 or not np.ptp(scores) or not np.ptp(length):
-        return 0.0
-    return float(spearmanr(scores, length).statistic)
+    ends = binomtest(hits, count).proportion_ci(confidence, method="exact")
+    return Estimate(
+        value=hits / count, low=float(ends.low), high=float(ends.high), level=confidence, count=count, unit=unit
+    )

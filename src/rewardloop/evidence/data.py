@@ -79,11 +79,76 @@ class AgreementLine(Evidence):
     criterion: str
     segment: str
     alpha: float | None
+    low: float | None = None
+    high: float | None = None
+    """Interval of ``alpha`` at 95%: bootstrap over what two people or more judged."""
     alpha_standardized: float | None
     """After standardizing each labeler's ratings; None without identities."""
     measurement: Literal["nominal", "ordinal", "interval"]
     labelers: int | None
     items: int
+    limit: float | None = None
+    """``preferences.min_agreement`` where it judges this line."""
+    refused: bool = False
+    """Below the limit, or not known where there is one."""
+
+
+class LabelerLine(Evidence):
+    """One labeler in one segment."""
+
+    labeler: str
+    """Pseudonym."""
+    segment: str | None
+    kind: str
+    """human | model | signal | mixed."""
+    votes: int
+    """Pairs of which this labeler judged both answers."""
+    agreement: Estimate | None
+    """With the weighted vote of the others on the same pairs, ties one half; None where nobody else judged them."""
+    reliability: float | None
+    """Probability of being right about a decided pair; None where it was not estimated."""
+    weight: float
+    """What a vote counts; the segment's mean labeler has 1 before findings take votes away."""
+    findings: list[str] = Field(default_factory=list)
+    """What is wrong, in words."""
+
+
+class SegmentLine(Evidence):
+    """The labels of one segment, and how far its consensus is that of other segments."""
+
+    segment: str
+    weight: float
+    """What its votes count; 0: left out."""
+    labelers: int | None
+    labels: int
+    alpha: float | None
+    low: float | None
+    high: float | None
+    agreement: dict[str, Estimate] = Field(default_factory=dict)
+    """Other segment -> share of the pairs judged in both on which the two prefer the same answer, ties one half."""
+
+
+class DividedPair(Evidence):
+    """Two answers about which people are divided; texts are clipped."""
+
+    prompt: str
+    response_a: str
+    response_b: str
+    votes_a: int
+    """Labelers who prefer a."""
+    votes_b: int
+    ties: int
+    p: float
+    """Weighted share for a."""
+    labelers: list[str]
+    """Pseudonyms of those who judged it, some where they are many."""
+
+
+class DividedPairs(Evidence):
+    """For the labeling lead: what to discuss, most divided first."""
+
+    criterion: str
+    pairs: list[DividedPair]
 
 
 class SplitLine(Evidence):
@@ -114,3 +179,11 @@ class PreferenceEvidence(Evidence):
     """Where acceptability comes from, in words."""
     one_labeler: Estimate | None
     """Accuracy of one labeler against the others on the test pairs: a reference, not a ceiling."""
+    labelers: list[LabelerLine] = Field(default_factory=list)
+    """Every labeler with findings, and those with the most votes."""
+    labelers_total: int = 0
+    """Lines there would be for all of them: one for each labeler and segment."""
+    reliability: str = "not estimated"
+    """How votes were weighted, or why they were not, in words."""
+    segments: list[SegmentLine] = Field(default_factory=list)
+    divided: list[DividedPair] = Field(default_factory=list)

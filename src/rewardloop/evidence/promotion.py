@@ -1,6 +1,9 @@
 """Evidence of the verdict on a candidate and of what the registry holds after it."""
 
+from pydantic import Field
+
 from rewardloop.evidence.base import Evidence
+from rewardloop.evidence.comparison import SliceVerdict
 
 
 class Check(Evidence):
@@ -42,6 +45,8 @@ class Blessing(Evidence):
     corpus_digest: str
     checks: list[Check]
     reasons: list[str]
+    slices: list[SliceVerdict] = Field(default_factory=list)
+    """Every slice of the comparison with the champion, those that are too small to be judged too."""
     policy: PolicyVerdict | None = None
     """None: no policy was made."""
 

@@ -3,6 +3,8 @@
 from pydantic import Field
 
 from rewardloop.evidence.base import Estimate, Evidence
+from rewardloop.evidence.comparison import SliceComparison
+from rewardloop.evidence.measures import LeakEvidence, LengthEvidence, RobustnessLine
 
 
 class CurvePoint(Evidence):
@@ -108,6 +110,31 @@ class SliceLine(Evidence):
 
     name: str
     accuracy: Estimate
+    documents: int
+    """That its pairs come from."""
+
+
+class ReviewEvidence(Evidence):
+    """The block threshold on the public score scale, and how much lies between it and the accept threshold."""
+
+    certified: bool
+    block_threshold: float | None
+    """A score below it is blocked. Never above the accept threshold; equal to it, only unscored answers are asked
+    about."""
+    alpha_blocked: float
+    delta: float
+    """Of this promise alone: it and that of the accept threshold hold together with at least 1 - 2 delta."""
+    calibration_blocked: int
+    calibration_acceptable: int
+    """Among the blocked ones."""
+    p_value: float | None
+    items_needed: int | None = None
+    """Set when not certified: about how many calibration items would be needed."""
+    reason: str
+    acceptable_among_blocked: Estimate | None = None
+    """P(acceptable | blocked) on the test split: what is bounded by ``alpha_blocked``."""
+    review_share: Estimate | None = None
+    """Share of test items that go to a person: between both thresholds, or without a score."""
 
 
 class ThresholdEvidence(Evidence):
@@ -133,6 +160,8 @@ class ThresholdEvidence(Evidence):
     accepted_share: Estimate | None = None
     curve: list[tuple[float, float, float]] = Field(default_factory=list)
     """(threshold, accepted share, unacceptable among accepted) on the calibration split."""
+    review: ReviewEvidence | None = None
+    """None: no three-way decision is configured. With one, the rates above count answers for a person as blocked."""
 
 
 class ChampionComparison(Evidence):
@@ -141,7 +170,14 @@ class ChampionComparison(Evidence):
     version: str
     accuracy: Estimate
     difference: Estimate
+    documents: int
+    """That the test pairs come from."""
     golden_difference: Estimate | None
+    golden_documents: int | None = None
+    """That the golden pairs come from."""
+    golden_use: int | None = None
+    """How often the golden set was looked at, this time included: each look has a stricter interval."""
+    slices: list[SliceComparison] = Field(default_factory=list)
     flip_rate: float | None
     """Share of test answers whose accept/block changes; None where either version has no threshold."""
     newly_blocked: list[str] = Field(default_factory=list)
@@ -169,8 +205,10 @@ class EvaluationEvidence(Evidence):
     over_bag_of_words: Estimate
     over_length_only: Estimate
     one_labeler: Estimate | None
-    length_controlled_accuracy: float | None
-    score_length_correlation: float
+    length: LengthEvidence
+    robustness: list[RobustnessLine] = Field(default_factory=list)
+    """Empty: not measured."""
+    leaks: LeakEvidence | None = None
     temperature: float
     tie_band: float | None = None
     """Differences of public scores up to this are ties; None: people left no pair of the validation split undecided."""

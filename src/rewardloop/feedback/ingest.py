@@ -142,7 +142,7 @@ def ingest(
             store.quarantine(batch_digest([source.sha256 for source in sources]), "rows", quarantined)
         return _nothing_new(choice, rows_in, found.rejected, found.skipped)
     digest = batch_digest(frame["record"].to_list())
-    _check_refused(store, digest)
+    check_refused(store, digest)
     report = IngestReport(
         digest=digest,
         importer=choice.importer.name,
@@ -158,7 +158,7 @@ def ingest(
         skipped=dict(found.skipped),
     )
     manifest = _manifest(report, digest, choice, sources, settings, key)
-    _check_key(store, manifest)
+    check_key(store, manifest)
     if quarantined:
         store.quarantine(digest, "rows", quarantined)
     if not store.write_batch(frame, manifest):
@@ -275,7 +275,7 @@ def _manifest(
     )
 
 
-def _check_refused(store: FeedbackStore, digest: str) -> None:
+def check_refused(store: FeedbackStore, digest: str) -> None:
     reasons = store.refusal(digest)
     if reasons and store.accepted_by(digest) is None:
         raise BadInputError(
@@ -284,7 +284,7 @@ def _check_refused(store: FeedbackStore, digest: str) -> None:
         )
 
 
-def _check_key(store: FeedbackStore, manifest: BatchManifest) -> None:
+def check_key(store: FeedbackStore, manifest: BatchManifest) -> None:
     """With another key the same person would count as another labeler, and the same row as a new one."""
     for batch in store.batches():
         if manifest.labeler_key and batch.labeler_key and batch.labeler_key != manifest.labeler_key:

@@ -23,6 +23,7 @@ from rewardloop.feedback.store_files import (
     BatchManifest,
     Corpus,
     CorpusBatch,
+    GoldenGeneration,
     Refusal,
     SourceFile,
     SplitsFile,
@@ -178,9 +179,23 @@ class FeedbackStore:
 
     def golden_documents(self) -> set[str]:
         """Hashes of the documents that are never trained on; empty before the first ingest."""
+        return {document for generation in self.golden_generations() for document in generation.documents}
+
+    def golden_generations(self) -> list[GoldenGeneration]:
+        """What became golden together, oldest first: the first batch's share, then what was added."""
         self._complete_set_aside()
-        data = self._read("golden/documents.json")
-        return set() if data is None else set(json.loads(data))
+        kept, data = self._splits_file(), self._read("golden/documents.json")
+        if kept is None or data is None:
+            return []
+        founded = self.batch(kept.first_batch).ingested_at
+        first = GoldenGeneration(batch=kept.first_batch, documents=json.loads(data), added_at=founded)
+        names = (f"golden/added/{name}" for name in self.storage.list("golden/added"))
+        added = [found for name in names if (found := self._read_model(GoldenGeneration, name))]
+        return [first, *sorted(added, key=lambda one: (one.added_at, one.batch))]
+
+    def add_golden_generation(self, generation: GoldenGeneration) -> bool:
+        """Set documents aside for ever, before their batch is written; False when the batch's are there already."""
+        return self._create_model(f"golden/added/{generation.batch}.json", generation)
 
     def anchors(self) -> pl.DataFrame:
         """Responses (columns prompt, response) on which score scales of versions are compared."""

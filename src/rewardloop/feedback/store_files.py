@@ -103,6 +103,21 @@ class Corpus(StoreFile):
     left_out: dict[str, str] = Field(default_factory=dict)
 
 
+class GoldenGeneration(StoreFile):
+    """``golden/added/<batch>.json``: documents that became golden together, in a batch that has no others."""
+
+    batch: str
+    documents: list[str]
+    added_at: datetime
+
+
+class GoldenUse(StoreFile):
+    """``golden-uses/<generation>/<number>.json``: a candidate that was judged by a generation of the golden set."""
+
+    candidate: str
+    at: datetime
+
+
 def batch_digest(records: Iterable[str]) -> str:
     """Content address of a batch: SHA-256 over its sorted record hashes."""
     return hashlib.sha256("\n".join(sorted(records)).encode()).hexdigest()

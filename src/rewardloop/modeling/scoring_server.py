@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rewardloop import __version__
 from rewardloop.errors import BadInputError
-from rewardloop.modeling.scoring import Floats, Messages, RewardScorer, as_messages
+from rewardloop.modeling.scoring import Floats, Messages, RewardScorer, as_messages, decisions
 
 MOST_RESPONSES = 4096
 """Responses in one request; more are refused, for memory's sake."""
@@ -46,6 +46,8 @@ class ScoreAnswer(BaseModel):
     """On the public scale."""
     allowed: list[bool] | None
     """None: no threshold was certified."""
+    decisions: list[str] | None
+    """accept, review or block; review only where there is a block threshold. None: no threshold was certified."""
 
 
 class Health(BaseModel):
@@ -53,7 +55,7 @@ class Health(BaseModel):
 
     digest: str
     scoring: dict[str, Any]
-    """``scoring.json``: encoding, public scale and threshold."""
+    """``scoring.json``: encoding, public scale and thresholds."""
     ready: bool = True
 
 
@@ -87,11 +89,16 @@ def make_app(scorer: RewardScorer, digest: str) -> FastAPI:
         async with turn:
             raw = await run_in_threadpool(_raw_scores, scorer, prompts, wanted.responses)
         public = scorer.public(raw)
+        decided = None
+        if scorer.threshold is not None:
+            # A version scores with the code it was registered with, which may be older than three-way decisions.
+            decided = decisions(public, scorer.threshold, scorer.scoring.get("block_threshold"))
         return ScoreAnswer(
             digest=digest,
             raw_scores=_nullable(raw),
             scores=_nullable(public),
-            allowed=None if scorer.threshold is None else scorer.allowed(public).tolist(),
+            allowed=None if decided is None else (decided == "accept").tolist(),
+            decisions=None if decided is None else decided.tolist(),
         )
 
     return app

@@ -2,15 +2,24 @@
 
 One corpus has one source of acceptability, so that a threshold means one thing: explicit ``acceptable`` labels of any
 criterion where there are any, else a mean rating that reaches ``preferences.acceptable_rating`` where that is set, else
-whether an answer won more than half of its comparisons. Comparisons of texts that only meet because they were grouped
-say nothing of the kind: any text is better than some other one.
+whether an answer won more than half of its comparisons. ``preferences.acceptable_from`` asks for one of them instead.
+Comparisons of texts that only meet because they were grouped say nothing of the kind: any text is better than some
+other one.
+
+In: labels, mean ratings and pairs. Out: a verdict per answer, and where it comes from in words.
 """
+
+from typing import Literal
 
 import polars as pl
 
+from rewardloop.errors import BadInputError
+
+Source = Literal["auto", "labels", "ratings", "comparisons"]
+
 
 def acceptability(
-    values: pl.DataFrame, ratings: pl.DataFrame, pairs: pl.DataFrame, cut: float | None
+    values: pl.DataFrame, ratings: pl.DataFrame, pairs: pl.DataFrame, cut: float | None, source: Source = "auto"
 ) -> tuple[pl.DataFrame, str]:
     """(``answer``, ``acceptable``) of every answer that something is known about, and the source in words.
 
@@ -19,23 +28,49 @@ def acceptability(
         ratings: answer, rating (mean rating on the trained criterion).
         pairs: a, b, p inside groups that came as groups.
         cut: ``preferences.acceptable_rating``.
+        source: ``preferences.acceptable_from``; auto: the first that there is.
+
+    Raises:
+        BadInputError: the source that was asked for decides no answer.
     """
     explicit = values.filter(kind="acceptable")
-    if not explicit.is_empty():
+    if source == "labels" or (source == "auto" and not explicit.is_empty()):
         shares = explicit.group_by("answer").agg(pl.col("value").mean())
-        return _more_than_half(shares), "explicit verdicts, the majority decides"
-    if cut is not None and not ratings.is_empty():
-        return ratings.select("answer", (pl.col("rating") >= cut).alias("acceptable")), f"mean rating >= {cut:g}"
+        return _asked(_more_than_half(shares), source), "explicit verdicts, the majority decides"
+    if source == "ratings" and cut is None:
+        raise BadInputError(
+            "preferences.acceptable_from: ratings, but preferences.acceptable_rating is not set; set the rating from "
+            "which on an answer is acceptable"
+        )
+    if cut is not None and (source == "ratings" or (source == "auto" and not ratings.is_empty())):
+        known = ratings.select("answer", (pl.col("rating") >= cut).alias("acceptable"))
+        return _asked(known, source), f"mean rating >= {cut:g}"
     won = pl.concat(
         [
             pairs.select(pl.col("a").alias("answer"), pl.col("p").alias("value")),
             pairs.select(pl.col("b").alias("answer"), (1 - pl.col("p")).alias("value")),
         ]
     )
-    known = _more_than_half(won.group_by("answer").agg(pl.col("value").mean()))
+    known = _asked(_more_than_half(won.group_by("answer").agg(pl.col("value").mean())), source)
     if known.is_empty():
         return known, "not known (set preferences.acceptable_rating or ingest `acceptable` labels)"
     return known, "won more than half of its comparisons"
+
+
+_NOTHING = {
+    "labels": "no answer has a majority of `acceptable` labels; ingest some",
+    "ratings": "no answer has a rating on the trained criterion; ingest some",
+    "comparisons": "no answer won or lost most of its comparisons within a group; ingest some",
+}
+
+
+def _asked(known: pl.DataFrame, source: Source) -> pl.DataFrame:
+    if source != "auto" and known.is_empty():
+        others = ", ".join(["auto", *(other for other in _NOTHING if other != source)])
+        raise BadInputError(
+            f"preferences.acceptable_from: {source}, but {_NOTHING[source]}, or set it to one of {others}"
+        )
+    return known
 
 
 def _more_than_half(shares: pl.DataFrame) -> pl.DataFrame:

@@ -8,14 +8,19 @@ from typing import NamedTuple
 
 import polars as pl
 
+MIXED = "mixed"
+"""The kind of labeler where there are several."""
+
 
 class Answers(NamedTuple):
-    """``groups``: group, content, document, segment, prompt, random, batches, labeled_at, size, rows (feedback rows).
+    """``groups``: group, content, document, segment, source, prompt, random, batches, labeled_at, size, rows (of
+    feedback).
 
     ``answers``: answer, group, response, response_id, model.
-    ``values``: answer, group, who (one person's labels share it), sheet, kind, criterion, value (higher is better).
-    Values of one kind on one sheet can be compared: a person's ratings or verdicts on all answers, but the ranks or
-    choices of one label only.
+    ``values``: answer, group, who (one person's labels share it), sheet, kind, criterion, value (higher is better);
+    labeler and labeler_kind of who gave it; row, batch and segment of the record it came with, and the 0-based position
+    of the answer in that record. ``who`` is above 0 for labelers with an identity. Values of one kind on one sheet can
+    be compared: a person's ratings or verdicts on all answers, but the ranks or choices of one label only.
     """
 
     groups: pl.DataFrame
@@ -31,6 +36,7 @@ def unfold(feedback: pl.DataFrame) -> Answers:
         .agg(
             pl.col("document").min(),
             pl.col("segment").min(),
+            pl.col("source").min(),
             pl.col("prompt").first(),
             (pl.col("sampling") == "random").any().alias("random"),
             pl.col("batch").unique().sort().alias("batches"),
@@ -42,8 +48,9 @@ def unfold(feedback: pl.DataFrame) -> Answers:
     )
     listed = (
         rows.join(groups.select("content", "group"), on="content")
-        .select("row", "group", "responses")
-        .explode("responses")
+        .with_columns(pl.int_ranges(pl.col("responses").list.len(), dtype=pl.Int32).alias("position"))
+        .select("row", "group", "batch", "segment", "responses", "position")
+        .explode("responses", "position")
         .unnest("responses")
         .rename({"content": "response"})
     )
@@ -54,7 +61,7 @@ def unfold(feedback: pl.DataFrame) -> Answers:
         .sort("group", "response")
         .with_row_index("answer")
     )
-    named = listed.join(answers.select("group", "response", "answer"), on=["group", "response"])
+    named = listed.join(answers.select("group", "response", "answer"), on=["group", "response"]).drop("response")
     # Without an identity, only the values inside one label are known to be one person's.
     alone = -1 - pl.col("label").cast(pl.Int64)
     values = (
@@ -68,7 +75,7 @@ def unfold(feedback: pl.DataFrame) -> Answers:
         )
         .explode("values")
         .unnest("values")
-        .join(named.select("row", "group", "response_id", "answer"), on=["row", "response_id"])
+        .join(named, on=["row", "response_id"])
         .select(
             "answer",
             "group",
@@ -77,8 +84,22 @@ def unfold(feedback: pl.DataFrame) -> Answers:
             "kind",
             "criterion",
             pl.when(kind="ranking").then(-pl.col("value")).otherwise("value").alias("value"),
+            "labeler",
+            "labeler_kind",
+            "segment",
+            "batch",
+            "row",
+            "position",
         )
-        .sort("answer", "who", "sheet", "kind", "criterion", "value")
+        .sort("answer", "who", "sheet", "kind", "criterion", "value", "row")
     )
     sizes = answers.group_by("group").agg(pl.len().alias("size"))
     return Answers(groups.join(sizes, on="group").sort("group"), answers, values)
+
+
+def labeler_kinds(values: pl.DataFrame, key: str | list[str]) -> pl.DataFrame:
+    """``key`` and ``labeler_kind``: whose labels they are, "mixed" where they are of several kinds of labelers."""
+    kind = pl.col("labeler_kind")
+    return values.group_by(key).agg(
+        pl.when(kind.drop_nulls().n_unique() > 1).then(pl.lit(MIXED)).otherwise(kind.min()).alias("labeler_kind")
+    )

@@ -8,12 +8,15 @@ from typing import NamedTuple
 import polars as pl
 
 from rewardloop.config import EvaluationSettings, PreferenceSettings, SplitSettings
-from rewardloop.evidence import Estimate
+from rewardloop.evidence import DividedPair, Estimate
 from rewardloop.preferences import groups as grouping
 from rewardloop.preferences.acceptability import acceptability
-from rewardloop.preferences.answers import Answers, unfold
-from rewardloop.preferences.consensus import consensus, votes
+from rewardloop.preferences.answers import Answers, labeler_kinds, unfold
+from rewardloop.preferences.consensus import consensus
+from rewardloop.preferences.divided import divided_pairs
 from rewardloop.preferences.one_labeler import one_labeler
+from rewardloop.preferences.opinions import Opinions, gather
+from rewardloop.preferences.segments import OTHER_SEGMENT, check_segments, weigh_segments
 from rewardloop.preferences.splits import HELD_OUT, place_rows
 from rewardloop.records import SPLITS
 from rewardloop.tables import ITEMS, PAIRS
@@ -30,6 +33,8 @@ class Preferences(NamedTuple):
     """Feedback rows that are part of the tables."""
     acceptability: str
     one_labeler: Estimate | None
+    opinions: Opinions
+    divided: list[DividedPair]
 
 
 def build(
@@ -48,10 +53,15 @@ def build(
         splits: shares of documents.
         evaluation: most held-out pairs and the seed.
         golden: documents that are never trained on.
+
+    Raises:
+        BadInputError: the configuration names a segment that the feedback does not have.
     """
+    check_segments(preferences.segments, feedback)
     placed = place_rows(feedback, splits, golden)
     kept = placed.filter(pl.col("why").is_null())
-    taken = unfold(kept)
+    unfolded = unfold(kept)
+    taken = unfolded._replace(values=weigh_segments(unfolded.values, preferences.segments))
     on_criterion = taken.values.filter(criterion=preferences.criterion)
     answers = taken.answers.join(_group(taken, kept, on_criterion, preferences), on="group")
 
@@ -66,19 +76,31 @@ def build(
         for (split,), part in single.partition_by("split", as_dict=True, maintain_order=True).items()
     ]
     candidates = pl.concat([inside, *across], how="vertical_relaxed")
-    cast = votes(candidates, on_criterion)
-    pairs = consensus(candidates, cast, on_criterion).filter(pl.col("votes") >= preferences.min_votes)
+    opinions = gather(
+        candidates,
+        answers,
+        on_criterion,
+        everybody=unfolded.values.filter(criterion=preferences.criterion),
+        settings=preferences.reliability,
+        seed=evaluation.seed,
+    )
+    cast = opinions.votes
+    pairs = consensus(candidates, cast, opinions.values).filter(pl.col("comparisons") >= preferences.min_votes)
 
     rated = on_criterion.filter(kind="rating")
     ratings = rated.group_by("answer").agg(pl.col("value").mean().alias("rating")).sort("answer")
     came_together = pairs.filter(pl.col("bunch") < len(taken.groups))
-    accepted, source = acceptability(taken.values, ratings, came_together, preferences.acceptable_rating)
+    accepted, source = acceptability(
+        taken.values, ratings, came_together, preferences.acceptable_rating, preferences.acceptable_from
+    )
     answers = (
         answers.join(ratings, on="answer", how="left")
         .join(accepted, on="answer", how="left")
         .join(taken.values.group_by("answer").agg(pl.len().alias("labels")), on="answer", how="left")
+        .join(labeler_kinds(taken.values, "answer"), on="answer", how="left")
         .with_columns(pl.col("labels").fill_null(0))
     )
+    divided = divided_pairs(pairs, cast.join(opinions.names, on="who", how="left"), answers)
     # Answers of the calibration split are compared only to tell which are acceptable.
     pairs = pairs.filter(pl.col("split") != "calibration")
     answers = _explain(answers, pairs, preferences)
@@ -92,6 +114,8 @@ def build(
         groups_used=len(feedback) - sum(left_out.values()),
         acceptability=source,
         one_labeler=one_labeler(test, cast, rated.select("answer", "value"), evaluation),
+        opinions=opinions,
+        divided=divided,
     )
 
 
@@ -119,6 +143,8 @@ def _group(
             .then(pl.lit(grouping.ALONE))
             .when(pl.col("content").is_in(dealt.filter(pl.col("bunch").is_null())["content"].implode()))
             .then(pl.lit(grouping.NO_PARTNER))
+            .when(~pl.col("group").is_in(taken.values["group"].unique().implode()))
+            .then(pl.lit(OTHER_SEGMENT))
             .alias("why"),
         )
         .with_columns(
@@ -169,6 +195,7 @@ def _pairs(pairs: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
             pl.col("item_b").alias("b"),
             "p",
             "votes",
+            "p_error",
             (pl.col("rating") - pl.col("rating_b")).abs().alias("gap"),
         )
         .cast(PAIRS)

@@ -1,21 +1,18 @@
 """What labelers together say about a pair of answers: p = P(a is better than b), and how many comparisons say so.
 
-Where one person judged both answers, that is a vote (ties one half) and each person has one. Where nobody judged both,
-the probability of superiority compares every rating of the one with every rating of the other. A pair about which
-nothing is known is absent; a tie is present with p = 0.5.
-"""
+Where one person judged both answers, that is a vote (ties one half) and each person has one; p is the weighted share of
+the votes. Where nobody judged both, the probability of superiority compares every rating of the one with every rating
+of the other. A pair about which nothing is known is absent; a tie is present with p = 0.5.
 
-from collections.abc import Callable
+In: pairs, and ``Answers.values``. Out: votes, and p with its error for each pair.
+"""
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
-from scipy import sparse
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.integer]
-_CELLS = 8_000_000
-"""Cells handled at a time: bounds the memory to about 200 MB."""
+from rewardloop.preferences.superiority import superiority
+
+_WEIGHT, _VOTE = pl.col("weight"), pl.col("vote")
 
 
 def votes(pairs: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
@@ -23,25 +20,41 @@ def votes(pairs: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         pairs: a, b (answers).
-        values: ``Answers.values`` of one criterion.
+        values: ``Answers.values`` of one criterion, with or without ``weight``.
 
     Returns:
-        a, b, who, vote: 1 where a is better, 0 where b is, 0.5 for a tie or for contradicting labels.
+        a, b, who; vote: 1 where a is better, 0 where b is, 0.5 for a tie or for contradicting labels; segment and batch
+        of the label (the first by name where there are several); first: 1 where the record lists a before b, -1 where
+        after, null where they do not stand in one record; weight: that of the label, else 1.
     """
     sheet = ["sheet", "kind"]
+    weight = _WEIGHT.first() if "weight" in values.columns else pl.lit(1.0).alias("weight")
     judged = (
         values.group_by(*sheet, "who", "answer")
-        .agg(pl.col("value").mean())
+        .agg(
+            pl.col("value").mean(),
+            pl.col("row").first(),
+            pl.col("position").first(),
+            pl.col("segment").min(),
+            pl.col("batch").min(),
+            weight,
+        )
         # Most anonymous ratings stand alone on their sheet; without them the joins stay small.
         .filter(pl.len().over(sheet) > 1)
     )
+    other = judged.select(*sheet, "answer", "value", "row", "position")
+    first = pl.when(pl.col("row") == pl.col("row_b")).then((pl.col("position_b") - pl.col("position")).sign())
     return (
         pairs.select("a", "b")
         .join(judged, left_on="a", right_on="answer")
-        .join(judged.drop("who"), left_on=["b", *sheet], right_on=["answer", *sheet], suffix="_b")
-        .with_columns(((pl.col("value") - pl.col("value_b")).sign() / 2 + 0.5).alias("vote"))
+        .join(other, left_on=["b", *sheet], right_on=["answer", *sheet], suffix="_b")
+        .with_columns(
+            ((pl.col("value") - pl.col("value_b")).sign() / 2 + 0.5).alias("vote"),
+            first.cast(pl.Float64).alias("first"),
+        )
         .group_by("a", "b", "who")
-        .agg(pl.col("vote").mean())
+        .agg(_VOTE.mean(), pl.col("segment").min(), pl.col("batch").min(), pl.col("first").mean(), _WEIGHT.mean())
+        .with_columns(pl.when(pl.col("first").abs() == 1).then("first").alias("first"))
         .sort("a", "b", "who")
     )
 
@@ -52,66 +65,42 @@ def consensus(pairs: pl.DataFrame, cast: pl.DataFrame, values: pl.DataFrame) -> 
     Args:
         pairs: a, b (answers) of the pairs that matter.
         cast: ``votes`` of the same criterion.
-        values: ``Answers.values`` of the same criterion.
+        values: ``Answers.values`` of the same criterion, perhaps with ``weight``.
 
     Returns:
-        the rows of ``pairs`` that have evidence, with p and votes, in their order.
+        the rows of ``pairs`` that have evidence, in their order, with p, votes (effective number, see ``shares``),
+        p_error and comparisons (their plain number).
     """
-    voted = cast.group_by("a", "b").agg(pl.col("vote").mean().alias("p"), pl.len().cast(pl.Float64).alias("votes"))
-    result = pairs.join(voted, on=["a", "b"], how="left", maintain_order="left")
+    result = pairs.join(shares(cast), on=["a", "b"], how="left", maintain_order="left")
+    found = ["p", "votes", "comparisons"]
     for kind in ("rating", "acceptable"):
         missing = result["p"].is_null().to_numpy()
         if missing.any():
-            p, count = superiority(result.filter(pl.col("p").is_null()), values.filter(kind=kind))
-            filled = pl.DataFrame({"p": result["p"], "votes": result["votes"]}).to_numpy(writable=True)
-            filled[missing] = np.stack([p, count], axis=1)
+            filled = result.select(found).to_numpy(writable=True)
+            filled[missing] = np.stack(superiority(result.filter(pl.col("p").is_null()), values.filter(kind=kind)), 1)
             result = result.with_columns(
-                pl.Series("p", filled[:, 0]).fill_nan(None), pl.Series("votes", filled[:, 1]).fill_nan(None)
+                pl.Series(name, filled[:, place]).fill_nan(None) for place, name in enumerate(found)
             )
-    return result.filter(pl.col("p").is_not_null())
+    return result.filter(pl.col("p").is_not_null()).with_columns(p_error(pl.col("p"), pl.col("votes")).alias("p_error"))
 
 
-def superiority(pairs: pl.DataFrame, ratings: pl.DataFrame) -> tuple[Floats, Floats]:
-    """P(rating of a > rating of b) + P(equal) / 2 over all pairs of ratings (Vargha and Delaney 2000, equation 1).
+def shares(cast: pl.DataFrame, *more: str) -> pl.DataFrame:
+    """The weighted share of votes for a, by pair (and by the columns ``more``).
 
     Returns:
-        p and the smaller of the two numbers of ratings, shape (pairs,); NaN where either answer has none.
+        a, b, the columns of ``more``, p; votes: (sum of w)^2 / (sum of w^2), the number of equal votes that would say
+        as much (Kish 1965, section 8.2); comparisons: the plain number. Where nobody's vote counts, plain ones do.
     """
-    p, count = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
-    if ratings.is_empty():
-        return p, count
-    answers = int(max(ratings["answer"].max(), pairs["a"].max(), pairs["b"].max())) + 1  # type: ignore[arg-type,type-var]
-    rated = np.bincount(ratings["answer"].to_numpy(), minlength=answers)
-    a, b = pairs["a"].to_numpy(), pairs["b"].to_numpy()
-    known = np.flatnonzero((rated[a] > 0) & (rated[b] > 0))
-    wins, cells = _wins(ratings, answers, int(rated.max()))
-    for rows in np.array_split(known, max(1, int(np.ceil(len(known) * cells / _CELLS)))):
-        p[rows] = wins(a[rows], b[rows]) / (rated[a[rows]] * rated[b[rows]])
-    count[known] = np.minimum(rated[a[known]], rated[b[known]])
-    return p, count
+    none_counts = _WEIGHT.sum() <= 0
+    return cast.group_by("a", "b", *more).agg(
+        pl.when(none_counts).then(_VOTE.mean()).otherwise((_WEIGHT * _VOTE).sum() / _WEIGHT.sum()).alias("p"),
+        pl.when(none_counts).then(pl.len()).otherwise(_WEIGHT.sum() ** 2 / (_WEIGHT**2).sum()).alias("votes"),
+        pl.len().cast(pl.Float64).alias("comparisons"),
+    )
 
 
-def _wins(ratings: pl.DataFrame, answers: int, most: int) -> tuple[Callable[[Ints, Ints], Floats], int]:
-    """How to count (a's ratings above b's, ties one half) for arrays of answers, and the cells that a pair takes.
-
-    Few distinct values: through each answer's histogram. Many: every rating of a with every one of b.
-    """
-    answer = ratings["answer"].to_numpy()
-    scale, code = np.unique(ratings["value"].to_numpy(), return_inverse=True)
-    if len(scale) <= most * most:
-        histogram = sparse.coo_array((np.ones(len(code)), (answer, code)), shape=(answers, len(scale))).tocsr()
-
-        def by_histogram(a: Ints, b: Ints) -> Floats:
-            of_b = histogram[b].toarray()
-            below = np.cumsum(of_b, axis=1) - of_b / 2
-            return np.asarray((histogram[a].toarray() * below).sum(axis=1))
-
-        return by_histogram, len(scale)
-    table = np.full((answers, most), np.nan)
-    table[answer, ratings.select(pl.int_range(pl.len()).over("answer")).to_series().to_numpy()] = ratings["value"]
-
-    def by_meeting(a: Ints, b: Ints) -> Floats:
-        of_a, of_b = table[a][:, :, None], table[b][:, None, :]
-        return np.asarray((of_a > of_b).sum(axis=(1, 2)) + (of_a == of_b).sum(axis=(1, 2)) / 2)
-
-    return by_meeting, most * most
+def p_error(p: pl.Expr, count: pl.Expr) -> pl.Expr:
+    """Standard error of a share p of ``count`` votes, under one vote more for each side (Laplace): with
+    p' = (p count + 1) / (count + 2), the square root of p' (1 - p') / (count + 2). It is never 0."""
+    mended = (p * count + 1) / (count + 2)
+    return (mended * (1 - mended) / (count + 2)).sqrt()

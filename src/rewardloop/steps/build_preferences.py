@@ -8,12 +8,14 @@ from pathlib import Path
 
 import polars as pl
 
-from rewardloop.agreement import agreement
 from rewardloop.config import EvaluationSettings, PreferenceSettings, SplitSettings
 from rewardloop.errors import BadInputError
-from rewardloop.evidence import AgreementLine, PreferenceEvidence, SplitLine
+from rewardloop.evidence import DividedPairs, PreferenceEvidence, SplitLine
 from rewardloop.feedback.store import FeedbackStore
+from rewardloop.preferences.agreement_gate import agreement_lines, check_agreement, within_segments
 from rewardloop.preferences.build import Preferences, build
+from rewardloop.preferences.labelers import labeler_lines
+from rewardloop.preferences.segments import segment_lines
 from rewardloop.records import SPLITS
 from rewardloop.steps.step_run import step_run
 
@@ -29,7 +31,9 @@ def build_preferences(*, validated: Path, store: str, settings: str, code_versio
         preferences: output folder.
 
     Raises:
-        BadInputError: a split that training or evaluation cannot do without has no usable pair.
+        BadInputError: people agree less on the criterion than ``preferences.min_agreement`` asks for, a split that
+            training or evaluation cannot do without has no usable pair, or the configuration names a segment or a
+            criterion that the feedback does not have.
     """
     del code_version  # known to the cache, not to the work
     sections = json.loads(settings)
@@ -44,6 +48,7 @@ def build_preferences(*, validated: Path, store: str, settings: str, code_versio
             evaluation=EvaluationSettings.model_validate(sections["evaluation"]),
             golden=frozenset(opened.golden_documents()),
         )
+        opinions = built.opinions
         evidence = PreferenceEvidence(
             criterion=wanted.criterion,
             groups_in=len(feedback),
@@ -51,11 +56,24 @@ def build_preferences(*, validated: Path, store: str, settings: str, code_versio
             groups_built=built.items.filter(pl.col("group") >= 0)["group"].n_unique(),
             left_out=built.left_out,
             splits=[_split_line(built, split) for split in SPLITS],
-            agreement=_agreement(feedback),
+            agreement=agreement_lines(feedback, wanted),
             acceptability=built.acceptability,
             one_labeler=built.one_labeler,
+            labelers=labeler_lines(opinions.labelers),
+            labelers_total=len(opinions.labelers),
+            reliability=opinions.words,
+            segments=segment_lines(
+                feedback,
+                wanted.criterion,
+                wanted.segments,
+                within_segments(feedback, wanted.criterion),
+                opinions.between,
+            ),
+            divided=built.divided,
         )
         run.write("preferences", evidence)
+        run.write("divided", DividedPairs(criterion=wanted.criterion, pairs=built.divided))
+        check_agreement(evidence, run.folders[-1] / "evidence" / "divided.json")
         _check(evidence)
         built.items.write_parquet(preferences / "items.parquet")
         built.pairs.write_parquet(preferences / "pairs.parquet")
@@ -79,29 +97,6 @@ def _split_line(built: Preferences, split: str) -> SplitLine:
         acceptable=int(acceptable.sum()),
         unacceptable=int((~acceptable).sum()),
     )
-
-
-def _agreement(feedback: pl.DataFrame) -> list[AgreementLine]:
-    criteria = feedback.select(pl.col("labels").explode()).unnest("labels")["criterion"].unique().sort()
-    segments = {"all": feedback} | {
-        str(segment): part for (segment,), part in feedback.partition_by("segment", as_dict=True).items() if segment
-    }
-    lines = []
-    for criterion in criteria:
-        for segment, part in segments.items():
-            raw, standardized = agreement(part, criterion), agreement(part, criterion, standardize=True)
-            lines.append(
-                AgreementLine(
-                    criterion=criterion,
-                    segment=segment,
-                    alpha=raw.alpha,
-                    alpha_standardized=standardized.alpha,
-                    measurement=raw.measurement,
-                    labelers=raw.labelers,
-                    items=raw.items,
-                )
-            )
-    return lines
 
 
 def _check(evidence: PreferenceEvidence) -> None:

@@ -11,19 +11,28 @@ from rewardloop.config import GateSettings
 from rewardloop.evaluation.gate import decide
 from rewardloop.evidence import EvaluationEvidence
 from rewardloop.steps.step_run import step_run
+from rewardloop.tracking.history import champion_version
 
 
-def check_reward_gate(*, evaluation: Path, settings: str) -> bool:
+def check_reward_gate(*, evaluation: Path, store: str, settings: str) -> bool:
     """True when the candidate passes every check.
 
     Args:
         evaluation: output of ``evaluate_reward_model``.
-        settings: JSON with the section ``gate``.
+        store: URL of the feedback store, whose history says who is the champion now.
+        settings: JSON with ``organization`` and the section ``gate``.
     """
-    gate = GateSettings.model_validate(json.loads(settings)["gate"])
+    sections = json.loads(settings)
+    gate = GateSettings.model_validate(sections["gate"])
     with step_run("check_reward_gate", inputs=[evaluation]) as run:
         measured = EvaluationEvidence.model_validate_json((evaluation / "evidence" / "evaluation.json").read_bytes())
-        verdict = decide(measured, gate, candidate="", corpus_digest="")
+        verdict = decide(
+            measured,
+            gate,
+            candidate="",
+            corpus_digest="",
+            champion_now=champion_version(store, sections["organization"]),
+        )
         run.produced = (
             f"passed, {len(verdict.checks)} of {len(verdict.checks)} checks: alignment starts"
             if verdict.blessed

@@ -13,16 +13,24 @@ from rewardloop.evaluation.gate import decide
 from rewardloop.evaluation.policy_gate import decide_policy
 from rewardloop.evidence import EvaluationEvidence, PolicyEvaluationEvidence, PolicyVerdict
 from rewardloop.steps.step_run import run_folder, step_run
+from rewardloop.tracking.history import champion_version
 
 
 def decide_promotion(
-    *, evaluation: Path, settings: str, corpus_digest: str, blessing: Path, policy_evaluation: Path | None = None
+    *,
+    evaluation: Path,
+    store: str,
+    settings: str,
+    corpus_digest: str,
+    blessing: Path,
+    policy_evaluation: Path | None = None,
 ) -> bool:
     """Judge one candidate; True when the reward model is blessed.
 
     Args:
         evaluation: output of ``evaluate_reward_model``.
-        settings: JSON with the section ``gate`` and, where there is a policy, ``align``.
+        store: URL of the feedback store, whose history says who is the champion now.
+        settings: JSON with ``organization``, the section ``gate`` and, where there is a policy, ``align``.
         corpus_digest: what the candidate was trained on.
         blessing: output folder.
         policy_evaluation: output of ``evaluate_policy``.
@@ -33,7 +41,13 @@ def decide_promotion(
     with step_run("decide_promotion", inputs=inputs, output=blessing) as run:
         measured = EvaluationEvidence.model_validate_json((evaluation / "evidence" / "evaluation.json").read_bytes())
         candidate = json.loads((evaluation / "candidate.json").read_text(encoding="utf-8"))["digest"]
-        verdict = decide(measured, gate, candidate=candidate, corpus_digest=corpus_digest)
+        verdict = decide(
+            measured,
+            gate,
+            candidate=candidate,
+            corpus_digest=corpus_digest,
+            champion_now=champion_version(store, sections["organization"]),
+        )
         if policy_evaluation:
             align = AlignSettings.model_validate(sections["align"])
             verdict.policy = _judge_policy(policy_evaluation, gate, align)

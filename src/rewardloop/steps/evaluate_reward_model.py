@@ -13,14 +13,19 @@ import polars as pl
 from tqdm import tqdm
 
 from rewardloop.config import EvaluationSettings, ThresholdSettings
-from rewardloop.evaluation.evaluate import ChampionScores, Evaluation, evaluate
+from rewardloop.evaluation.against_champion import ChampionScores
+from rewardloop.evaluation.evaluate import Evaluation, PerturbedAnswers, evaluate
+from rewardloop.evaluation.metrics import counting
+from rewardloop.evaluation.robustness import KINDS, perturbed, sample_for_robustness
 from rewardloop.evidence import PreferenceEvidence
+from rewardloop.feedback.golden import documents_in_use, use_golden
+from rewardloop.feedback.known_batches import known_batches
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.modeling.parity import check_parity
 from rewardloop.modeling.reward_model import weights_digest
 from rewardloop.modeling.scoring import Floats, RewardScorer
 from rewardloop.steps.step_run import step_run
-from rewardloop.tracking.registry import load_scorer
+from rewardloop.tracking.registry import load_scorer, version_tags
 
 _HELD_OUT = ("validation", "calibration", "test", "golden")
 
@@ -57,7 +62,8 @@ def evaluate_reward_model(
         items = pl.read_parquet(preferences / "items.parquet")
         pairs = pl.read_parquet(preferences / "pairs.parquet")
         about = PreferenceEvidence.model_validate_json((preferences / "evidence" / "preferences.json").read_bytes())
-        anchors = FeedbackStore.open(store).anchors()
+        opened = FeedbackStore.open(store)
+        anchors = opened.anchors()
         raw = _score(scorer, items, _HELD_OUT, wanted.tokens_per_batch, "scoring held-out items")
         champion_scores, reference = None, None
         if champion:
@@ -66,7 +72,15 @@ def evaluate_reward_model(
             public = model.public(
                 _score(model, items, ("test", "golden"), wanted.tokens_per_batch, "scoring as champion")
             )
-            champion_scores = ChampionScores(champion.rpartition("/")[2], public, model.threshold)
+            present = _compared(items, pairs, wanted)
+            champion_scores = ChampionScores(
+                champion.rpartition("/")[2],
+                public,
+                model.threshold,
+                batches=known_batches(version_tags(champion, tracking_uri), store),
+                golden_documents=frozenset(documents_in_use(opened.storage, present)),
+                golden_use=use_golden(opened.storage, weights_digest(reward_model / "model"), present),
+            )
         result = evaluate(
             items,
             pairs,
@@ -74,6 +88,7 @@ def evaluate_reward_model(
             anchors_raw=_score_anchors(scorer, anchors, items, raw, wanted.tokens_per_batch),
             reference_anchors=reference,
             champion=champion_scores,
+            perturbations=_perturb(scorer, items, raw, wanted),
             evaluation=wanted,
             threshold=ThresholdSettings.model_validate(sections["threshold"]),
             base_scoring=scorer.scoring,
@@ -99,6 +114,27 @@ def _score(scorer: RewardScorer, items: pl.DataFrame, splits: tuple[str, ...], t
     everything = np.full(len(items), np.nan)
     everything[chosen["item"].to_numpy()] = scores
     return everything
+
+
+def _compared(items: pl.DataFrame, pairs: pl.DataFrame, settings: EvaluationSettings) -> set[str]:
+    """Golden documents that have a pair which counts."""
+    golden = counting(pairs, "golden", settings)
+    return set(items["document"].gather(pl.concat([golden["a"], golden["b"]]).unique().sort()))
+
+
+def _perturb(scorer: RewardScorer, items: pl.DataFrame, raw: Floats, settings: EvaluationSettings) -> PerturbedAnswers:
+    """Raw scores of some test answers after every kind of perturbation."""
+    known = items.filter(~pl.Series(np.isnan(raw)))
+    places = sample_for_robustness(known, seed=settings.seed, at_most=settings.robustness_items)
+    chosen = items[places]
+    prompts, responses = chosen["prompt"].to_list(), chosen["response"].to_list()
+    changed = {kind: perturbed(responses, kind, settings.seed) for kind in KINDS}
+    with tqdm(total=len(changed) * len(places), desc="scoring perturbed answers", unit="answer", mininterval=1) as bar:
+        scores = {
+            kind: scorer.raw_scores(prompts, texts, tokens_per_batch=settings.tokens_per_batch, progress=bar.update)
+            for kind, texts in changed.items()
+        }
+    return PerturbedAnswers(places, changed, scores)
 
 
 def _score_anchors(

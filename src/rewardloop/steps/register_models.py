@@ -179,6 +179,7 @@ def _measured_tags(measured: EvaluationEvidence, threshold: float | None, wanted
     rates = measured.threshold
     tags = {
         "threshold": threshold,
+        "block_threshold": rates.review.block_threshold if rates.review else None,
         "alpha": wanted.alpha,
         "delta": wanted.delta,
         "false_accept_rate": rates.false_accept_rate and rates.false_accept_rate.value,

@@ -15,8 +15,8 @@ import polars as pl
 from filelock import FileLock
 
 from rewardloop.config import EXECUTION, ModelSettings, TrainingSettings
-from rewardloop.errors import BadInputError
 from rewardloop.evidence import TrainingEvidence
+from rewardloop.feedback.known_batches import known_batches
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.modeling.base import prepare_base
 from rewardloop.modeling.scoring import RewardScorer
@@ -92,12 +92,7 @@ def train_reward_model(
 @contextmanager
 def _files(champion: str, tracking_uri: str, store: str) -> Iterator[Champion]:
     with open_version(champion, tracking_uri) as (directory, tags):
-        try:
-            corpus = FeedbackStore.open(store).read_corpus(tags["corpus_digest"])
-            known = {batch.digest for batch in corpus.batches}
-        except BadInputError:
-            known = set()  # registered from another store: nothing of this one is known to it
-        yield Champion(champion, directory, known)
+        yield Champion(champion, directory, set(known_batches(tags, store)))
 
 
 def _in_words(evidence: TrainingEvidence) -> str:

@@ -35,6 +35,7 @@ REWARD_MODEL = Flavor(
             [
                 ColSpec(DataType.double, "score"),
                 ColSpec(DataType.boolean, "allowed", required=False),
+                ColSpec(DataType.string, "decision", required=False),
                 ColSpec(DataType.double, "threshold", required=False),
                 ColSpec(DataType.string, "model_version", required=False),
             ]

@@ -136,6 +136,17 @@ class History:
         return [HistoryRecord.model_validate_json(self.storage.read(f"{_FOLDER}/{name}")) for name in names]
 
 
+def champion_version(store: str, organization: str) -> str | None:
+    """The version of an organization's reward model that is the champion now.
+
+    Args:
+        store: URL of the feedback store.
+        organization: as in the configuration.
+    """
+    champion = History(Storage.open(store), f"{organization}-reward").champion()
+    return champion.version if champion else None
+
+
 def _named(version: str | None) -> str:
     return "no champion" if version is None else f"version {version}"
 

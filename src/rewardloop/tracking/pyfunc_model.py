@@ -1,4 +1,4 @@
-"""The reward model as MLflow serves it: rows of prompt and response in, score, allowed, threshold, version out.
+"""The reward model as MLflow serves it: rows of prompt and response in, score, verdict, threshold, version out.
 
 This file is registered with every version (models from code, no pickle) and runs where rewardloop is not installed: it
 imports MLflow, pandas and the standard library only. How a text is scored is decided by the copy of ``scoring/`` that
@@ -68,7 +68,7 @@ def load_scoring(directory: Path) -> ModuleType:
 
 
 class RewardModel(PythonModel):
-    """Answers ``score``, ``allowed``, ``threshold`` and ``model_version`` per row."""
+    """Answers ``score``, ``allowed``, ``decision``, ``threshold`` and ``model_version`` per row."""
 
     def load_context(self, context: Any) -> None:
         """Load the scorer, and find out which version this is (empty when loaded from outside the registry)."""
@@ -82,8 +82,9 @@ class RewardModel(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score rows of ``response`` and, optionally, ``prompt``: a text, a JSON list of messages, or empty for none.
 
-        Answers that are too long for the model have no score and are not allowed. Without a certified threshold
-        ``threshold`` and ``allowed`` are empty.
+        ``decision`` is accept, review or block; review only where the version has a block threshold. Answers that are
+        too long for the model have no score and are not allowed. Without a certified threshold ``threshold``,
+        ``allowed`` and ``decision`` are empty.
         """
         if "response" not in model_input.columns:
             raise _refused(f"no column 'response'; found {sorted(map(str, model_input.columns))}")
@@ -104,6 +105,7 @@ class RewardModel(PythonModel):
             {
                 "score": scores,
                 "allowed": [None] * len(responses) if threshold is None else self.scorer.allowed(scores),
+                "decision": [None] * len(responses) if threshold is None else self.scorer.decisions(scores),
                 "threshold": float("nan") if threshold is None else threshold,
                 "model_version": self.version,
             },

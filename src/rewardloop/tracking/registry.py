@@ -91,6 +91,16 @@ def parity_of(model_uri: str, tracking_uri: str) -> float:
     return _load(model_uri, tracking_uri)[1]
 
 
+def version_tags(model_uri: str, tracking_uri: str) -> Mapping[str, str]:
+    """The tags of ``models:/NAME/VERSION``.
+
+    Raises:
+        BadInputError: the registry has no such version.
+    """
+    tags: Mapping[str, str] = _version(MlflowClient(tracking_uri=tracking_uri), model_uri).tags
+    return tags
+
+
 def find(name: str, tags: Mapping[str, str], tracking_uri: str) -> str | None:
     """The newest version that carries all of ``tags``, or None."""
     versions = _versions(MlflowClient(tracking_uri=tracking_uri), name)
@@ -196,17 +206,21 @@ def open_version(
         RewardloopError: its files are not the ones that were registered.
     """
     client = MlflowClient(tracking_uri=tracking_uri)
-    name, _, number = model_uri.removeprefix("models:/").partition("/")
-    try:
-        version = client.get_model_version(name, number)
-    except MlflowException as error:
-        raise BadInputError(f"{model_uri}: is not in {tracking_uri}: {error.message}") from error
+    version = _version(client, model_uri)
     digest = version.tags.get(MANIFEST_TAG)
     if digest is None:
         raise BadInputError(f"{model_uri}: has no tag {MANIFEST_TAG}, so it was not registered by rewardloop")
     with _files(client, version, flavor) as directory:
         verify_manifest(directory, digest)
         yield directory, version.tags
+
+
+def _version(client: MlflowClient, model_uri: str) -> ModelVersion:
+    name, _, number = model_uri.removeprefix("models:/").partition("/")
+    try:
+        return client.get_model_version(name, number)
+    except MlflowException as error:
+        raise BadInputError(f"{model_uri}: is not in {client.tracking_uri}: {error.message}") from error
 
 
 def _load(model_uri: str, tracking_uri: str, *, rounding: bool = False) -> tuple[RewardScorer, float]:

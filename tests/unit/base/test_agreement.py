@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import krippendorff
 import numpy as np
 import pytest
 
-from rewardloop.agreement import agreement
+from rewardloop.agreement import _interval, agreement
 from tests.unit.preferences.feedback import choice, frame, group, ranking, rating
 
 
@@ -90,6 +91,40 @@ def test_a_sample_of_many_units_is_close_and_seeded() -> None:
     assert result.alpha == pytest.approx(0.8, abs=0.02)  # 1 - 0.25 / 1.25
     assert result == agreement(frame_, "overall")
     assert result.items == 6000
+
+
+def test_the_interval_is_that_of_resampled_units() -> None:
+    random = np.random.default_rng(3)
+    truth = random.integers(1, 6, 80)
+    table = [np.clip(truth + random.integers(-1, 2, 80), 1, 5).astype(float).tolist() for _ in range(3)]
+    result = agreement(rated(table), "overall")
+    assert result.alpha is not None
+    columns = np.array(table)
+    alphas = []
+    for _ in range(300):
+        chosen = columns[:, random.integers(0, 80, 80)]
+        alphas.append(krippendorff.alpha(chosen, level_of_measurement="interval"))
+    assert (result.low, result.high) == pytest.approx(np.percentile(alphas, [2.5, 97.5]), abs=0.03)
+    assert result.low < result.alpha < result.high
+
+
+@pytest.mark.parametrize("measurement", ["interval", "nominal"])
+def test_resampled_alpha_equals_the_package(measurement: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(4)
+    counts = random.multinomial(3, [0.2, 0.5, 0.3], size=20)
+    scale = np.array([1.0, 2.0, 4.0])
+    monkeypatch.setattr("rewardloop.agreement._RESAMPLES", 1)
+    weights = np.random.default_rng(0).multinomial(20, np.full(20, 1 / 20), size=1)[0]
+    expected = krippendorff.alpha(
+        value_counts=np.repeat(counts, weights, axis=0), value_domain=scale, level_of_measurement=measurement
+    )
+    assert _interval(counts, scale, measurement, 0) == pytest.approx((expected, expected))
+
+
+def test_perfect_agreement_has_no_spread() -> None:
+    result = agreement(rated([[1, 3, 5, 2], [1, 3, 5, 2]]), "overall")
+    assert (result.low, result.high) == pytest.approx((1.0, 1.0))
+    assert agreement(rated([[1, 2, 3]]), "overall").low is None
 
 
 def test_votes_do_not_depend_on_the_order_of_answers() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rewardloop.config import EvaluationSettings, ThresholdSettings
 from rewardloop.errors import BadInputError
+from rewardloop.evaluation.against_champion import OLD_FEEDBACK, ChampionScores, compare_with_champion
 from rewardloop.evaluation.calibration import (
     brier,
     expected_calibration_error,
@@ -18,9 +19,9 @@ from rewardloop.evaluation.calibration import (
     reliability,
     tie_band,
 )
-from rewardloop.evaluation.evaluate import ChampionScores, Evaluation, evaluate
+from rewardloop.evaluation.evaluate import Evaluation, PerturbedAnswers, evaluate
 from rewardloop.evaluation.examples import extreme
-from rewardloop.evaluation.metrics import PairSet, length_controlled_accuracy
+from rewardloop.evaluation.metrics import PairSet
 from rewardloop.evaluation.scale import anchored_scale, first_scale
 from rewardloop.modeling.scoring import public_score
 from rewardloop.tables import PAIRS
@@ -171,9 +172,11 @@ def test_answers_that_cannot_be_scored_are_counted_and_left_out() -> None:
     assert evidence.accuracy.count < measured().evidence.accuracy.count
 
 
-def test_constant_scores_have_learnt_nothing() -> None:
-    with pytest.raises(BadInputError, match="the same score"):
-        measured(np.ones(len(TRUTH)))
+def test_constant_scores_are_measured_for_the_gate_to_refuse() -> None:
+    evidence = measured(np.ones(len(TRUTH))).evidence
+    assert evidence.score_spread == 0
+    assert evidence.accuracy.value == 0.5
+    assert evidence.length.correlation is None
 
 
 def test_no_pair_that_counts_is_an_error_with_the_rule() -> None:
@@ -216,9 +219,52 @@ def test_equal_scores_are_half_right() -> None:
     assert pair_set(np.zeros(len(TRUTH))).accuracy(np.zeros(len(TRUTH))).value == 0.5
 
 
-def test_length_alone_is_worth_one_half_when_length_is_controlled() -> None:
-    length = np.array([len(text) for text in ITEMS["response"]], dtype=float) + np.arange(len(ITEMS)) / 1e6
-    assert length_controlled_accuracy(pair_set(length), length, length) == pytest.approx(0.5)
+def test_a_champion_is_compared_slice_by_slice_and_on_the_feedback_it_knew() -> None:
+    old = np.arange(len(ITEMS)) % 3 > 0
+    items = ITEMS.with_columns(pl.Series("batches", [["old"] if one else ["new", "old"] for one in old]))
+    champion = ChampionScores("1", TRUTH, None, batches=frozenset({"old"}))
+    comparison = compare_with_champion(items, PAIRS_TABLE, TRUTH, None, champion, SETTINGS)
+    found = {line.name: line.difference for line in comparison.slices}
+    assert {"shortest third", "farthest third in rating", OLD_FEEDBACK} <= set(found)
+    test = PAIRS_TABLE.filter((pl.col("split") == "test") & (pl.col("gap") >= 0.5))
+    assert found[OLD_FEEDBACK].count == (old[test["a"]] & old[test["b"]]).sum()
+    assert all(difference.value == 0 for difference in found.values())
+    stranger = compare_with_champion(items, PAIRS_TABLE, TRUTH, None, ChampionScores("1", TRUTH, None), SETTINGS)
+    assert OLD_FEEDBACK not in {line.name for line in stranger.slices}
+
+
+def test_the_golden_set_is_judged_by_its_uses_and_by_documents_in_use() -> None:
+    noisy = TRUTH + np.random.default_rng(3).normal(size=len(TRUTH))
+
+    def golden(**champion: Any) -> Any:
+        comparison = measured(champion=ChampionScores("1", noisy, None, **champion)).evidence.champion
+        assert comparison is not None
+        return comparison.golden_difference
+
+    first, tenth = golden(), golden(golden_use=10)
+    assert first.value == tenth.value
+    assert tenth.high - tenth.low > first.high - first.low
+    assert (first.level, tenth.level) == (pytest.approx(1 - 0.05 / 2), pytest.approx(1 - 0.05 / 110))
+    documents = ITEMS.filter(split="golden")["document"].unique().sort()
+    some = golden(golden_documents=frozenset(documents[: len(documents) // 2]))
+    assert 0 < some.count < first.count
+
+
+def test_robustness_is_measured_in_spreads_of_the_test_answers() -> None:
+    places = np.flatnonzero((ITEMS["split"] == "test").to_numpy())[::3]
+    texts = {"longer": [f"{text} more" for text in ITEMS["response"].gather(places)]}
+    perturbations = PerturbedAnswers(places, texts, {"longer": TRUTH[places] + 2 * TRUTH.std()})
+    (line,) = measured(perturbations=perturbations).evidence.robustness
+    assert line.items == len(places)
+    assert line.change is not None
+    spread = TRUTH[(ITEMS["split"] == "test").to_numpy()].std()
+    assert line.change.value == pytest.approx(2 * TRUTH.std() / spread)
+    assert measured().evidence.robustness == []
+
+
+def test_a_document_in_two_splits_is_found() -> None:
+    assert measured().evidence.leaks is not None
+    assert measured().evidence.leaks.documents_with_train == 0  # type: ignore[union-attr]
 
 
 def test_temperature_finds_the_planted_one() -> None:

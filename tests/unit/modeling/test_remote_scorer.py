@@ -183,6 +183,7 @@ def test_the_server_gives_public_scores_and_verdicts(local: tuple[RewardScorer, 
     assert answer["scores"][TOO_LONG] is None
     np.testing.assert_allclose(np.array(answer["scores"], dtype=float), public, rtol=0, atol=1e-9)
     assert answer["allowed"] == scorer.allowed(public).tolist()
+    assert answer["decisions"] == scorer.decisions(public).tolist()
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,20 @@ def rated_texts(count: int, **fields: Any) -> list[FeedbackGroup]:
     ]
 
 
+def two_segments(count: int) -> list[FeedbackGroup]:
+    """Pairs judged by 12 people of segment "big" and by 4 of "small", who prefer the opposite of the 12."""
+    return [
+        group(
+            [f"A{i}", f"B{i}"],
+            [choice(*("ab" if (i % 2 == 0) == (segment == "big") else "ba"), f"{segment}{j}") for j in range(people)],
+            prompt=f"Q{i}",
+            segment=segment,
+        )
+        for i in range(count)
+        for segment, people in (("big", 12), ("small", 4))
+    ]
+
+
 def frame(groups: list[FeedbackGroup], batch: str = "batch-1") -> pl.DataFrame:
     rows = feedback_frame((f"test:{i}", one) for i, one in enumerate(groups))
     return rows.with_columns(batch=pl.lit(batch))

@@ -198,7 +198,10 @@ def test_what_is_labeled_again_on_purpose_stays_in_the_random_sample() -> None:
         group([f"yes {i}", f"no {i}"], [choice("b", "a", "w")], prompt=f"Question {i}?", sampling="active")
         for i in range(100)
     ]
-    once, twice = built(prompted(100)), built([*prompted(100), *again])
+    # Who always contradicts has no weight; here his votes must be seen.
+    once, twice = (
+        built(groups, reliability={"method": "none"}) for groups in (prompted(100), [*prompted(100), *again])
+    )
     for split in ("calibration", "test"):
         assert once.items.filter(split=split)["response"].equals(twice.items.filter(split=split)["response"])
     assert set(twice.pairs.filter(split="test")["votes"]) == {1.0}
@@ -303,3 +306,49 @@ def test_one_anonymous_rating_against_the_mean_of_the_others() -> None:
     assert (
         built([group([f"t{i}"], [rating(a=i)], prompt=None) for i in range(12)], splits=only_test).one_labeler is None
     )
+
+
+def test_items_say_where_they_come_from_and_who_labeled_them() -> None:
+    labels = [choice("a", "b"), choice("a", "c") | {"labeler_kind": "model"}]
+    groups = [
+        group(["A", "B", "C", "D"], labels, prompt="1", source="shop"),
+        group(["E", "F"], [ranking("w", a=1, b=2)], prompt="2"),
+    ]
+    result = built(groups, splits=SplitSettings(train=1.0, validation=0, calibration=0, test=0))
+    columns = result.items.select("response", "source", "labeler_kind")
+    kinds = {text: (source, kind) for text, source, kind in columns.iter_rows()}
+    assert kinds == {
+        "A": ("shop", "mixed"),
+        "B": ("shop", "human"),
+        "C": ("shop", "model"),
+        "E": (None, "human"),
+        "F": (None, "human"),
+    }
+
+
+def test_divided_pairs_have_texts_votes_and_no_golden() -> None:
+    split = [choice("a", "b", "u"), choice("a", "b", "v"), choice("b", "a", "w"), ranking("x", a=1, b=1)]
+    groups = [group([f"yes {i}", "n" * 1000 + str(i)], split, prompt=f"Question {i}?") for i in range(30)]
+    golden = frozenset(document_key(one) for one in groups[:20])
+    result = built([*groups, *prompted(30)], golden=golden, reliability={"method": "none"})
+    assert len(result.divided) == 10
+    one = result.divided[0]
+    assert {one.response_a[:1]: one.votes_a, one.response_b[:1]: one.votes_b} == {"y": 2, "n": 1}
+    assert (one.ties, one.labelers) == (1, ["u", "v", "w", "x"])
+    assert max(len(one.response_a), len(one.response_b)) == 600
+    assert one.prompt.startswith("Question ")
+
+
+def test_min_votes_counts_comparisons_and_not_their_weight() -> None:
+    # Three of four people always agree, so that the fourth weighs less; the pair still has four comparisons.
+    groups = [
+        group(
+            [f"A{i}", f"B{i}"],
+            [choice(*("ab" if (who < "z") == (i % 2 == 0) or i % 8 == 0 else "ba"), who) for who in "uvwz"],
+            prompt=f"Q{i}",
+        )
+        for i in range(80)
+    ]
+    result = built(groups, splits=SplitSettings(train=1.0, validation=0, calibration=0, test=0), min_votes=4)
+    assert len(result.pairs) == 80
+    assert result.pairs["votes"].max() < 4

@@ -1,5 +1,6 @@
 """p and votes of a pair, worked by hand for every kind of label and mixture."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewardloop.preferences.answers import unfold
-from rewardloop.preferences.consensus import consensus, superiority, votes
+from rewardloop.preferences.consensus import consensus, p_error, shares, votes
 from rewardloop.preferences.groups import pairs_inside
+from rewardloop.preferences.superiority import on_one_scale, superiority
 from tests.unit.preferences.feedback import choice, frame, group, ranking, rating
 
 
@@ -198,11 +200,102 @@ def test_superiority_equals_counting(given_ratings: list[list[int]]) -> None:
     rows = [(answer, value) for answer, values in enumerate(given_ratings) for value in values]
     table = pl.DataFrame(rows, schema={"answer": pl.UInt32, "value": pl.Float64}, orient="row")
     pairs = [(a, b) for a in range(len(given_ratings)) for b in range(a + 1, len(given_ratings))]
-    p, count = superiority(pl.DataFrame(pairs, schema={"a": pl.UInt32, "b": pl.UInt32}, orient="row"), table)
+    p, effective, count = superiority(pl.DataFrame(pairs, schema={"a": pl.UInt32, "b": pl.UInt32}, orient="row"), table)
     for (a, b), found, least in zip(pairs, p, count, strict=True):
         meetings = [(x > y) + (x == y) / 2 for x in given_ratings[a] for y in given_ratings[b]]
         assert found == pytest.approx(np.mean(meetings))
         assert least == min(len(given_ratings[a]), len(given_ratings[b]))
+    assert effective == pytest.approx(count)
+
+
+def rated(table: dict[int, list[tuple[float, float]]]) -> pl.DataFrame:
+    """Answer -> (rating, weight)."""
+    rows = [(answer, *one) for answer, ones in table.items() for one in ones]
+    return pl.DataFrame(rows, schema={"answer": pl.UInt32, "value": pl.Float64, "weight": pl.Float64}, orient="row")
+
+
+def test_superiority_with_weights_by_hand() -> None:
+    # a: 2 (weight 3), 4 (weight 1); b: 3 (weight 1), 2 (weight 2). Meetings won: 2=2: 3*2/2 = 3; 4>3: 1; 4>2: 2.
+    # 6 of 4 * 3 = 12. Effective: a (3 + 1)^2 / (9 + 1) = 1.6, b 9 / 5 = 1.8.
+    table = rated({0: [(2, 3), (4, 1)], 1: [(3, 1), (2, 2)]})
+    found = superiority(pl.DataFrame({"a": [0], "b": [1]}), table)
+    assert [float(one[0]) for one in found] == pytest.approx([0.5, 1.6, 2.0])
+
+
+def test_superiority_by_meeting_and_by_histogram_are_one() -> None:
+    random = np.random.default_rng(1)
+    answer, weight = random.integers(0, 12, 60), random.random(60)
+    pairs = pl.DataFrame([(a, b) for a in range(12) for b in range(a)], schema=["a", "b"], orient="row")
+    values = random.integers(0, 4, 60).astype(float)
+    table = pl.DataFrame({"answer": answer, "value": values, "weight": weight})
+    # Many values on an answer of its own make every rating meet every other.
+    wide = pl.concat([table, pl.DataFrame({"answer": [99] * 1, "value": [9.0], "weight": [1.0]})])
+    many = pl.DataFrame({"answer": np.arange(200) + 100, "value": np.arange(200) + 10.0, "weight": np.ones(200)})
+    for one, other in zip(superiority(pairs, wide), superiority(pairs, pl.concat([wide, many])), strict=True):
+        np.testing.assert_allclose(one, other)
+
+
+def test_ratings_that_do_not_count_are_taken_where_there_is_nothing_else() -> None:
+    pair = pl.DataFrame({"a": [0], "b": [1]})
+    table = rated({0: [(5, 0), (5, 0)], 1: [(1, 1), (9, 0)]})
+    assert [float(one[0]) for one in superiority(pair, table)] == pytest.approx([1.0, 1.0, 2.0])
+
+
+def test_weighted_share_and_its_error_by_hand() -> None:
+    # Votes 1, 0, 1/2 of weights 2, 1, 1: p = 2.5 / 4; votes = 16 / 6. With weights 0, 0, 0 all count the same.
+    places = {"a": [0, 0, 0, 2, 2, 2], "b": [1, 1, 1, 3, 3, 3]}
+    cast = pl.DataFrame({**places, "vote": [1.0, 0.0, 0.5] * 2, "weight": [2.0, 1.0, 1.0, 0.0, 0.0, 0.0]})
+    found = shares(cast).sort("a")
+    assert found["p"].to_list() == pytest.approx([0.625, 0.5])
+    assert found["votes"].to_list() == pytest.approx([16 / 6, 3])
+    assert found["comparisons"].to_list() == [3, 3]
+    # One vote for a: p' = 2/3, the error sqrt(2/9 / 3). A hundred: p' = 101/102.
+    table = pl.DataFrame({"p": [1.0, 1.0, 0.5], "votes": [1.0, 100.0, 2.0]})
+    error = table.select(p_error(pl.col("p"), pl.col("votes")).alias("e"))["e"].to_list()
+    assert error == pytest.approx([math.sqrt(2 / 27), math.sqrt(101 / 102**2 / 102), 0.25])
+
+
+def test_ratings_are_standardized_within_the_labeler() -> None:
+    # u: 1, 3; v: 7, 9, 8; mean 5.6. Without a prior: (x - 2) / 1 and (x - 8) / sqrt(2/3).
+    texts = [
+        group([f"T{i}"], [rating(who, a=value)], prompt=None)
+        for i, (who, value) in enumerate([("u", 1), ("u", 3), ("v", 7), ("v", 9), ("v", 8)])
+    ]
+    values = unfold(frame(texts)).values.sort("who", "value")
+    plain = on_one_scale(values, 0)["value"].to_list()
+    assert plain == pytest.approx([-1, 1, -math.sqrt(1.5), 0, math.sqrt(1.5)])
+    # With a prior of 2: levels (4 + 11.2) / 4 and (24 + 11.2) / 5; overall variance 8.64.
+    first = on_one_scale(values, 2)["value"][0]
+    assert first == pytest.approx((1 - 3.8) / math.sqrt((2 * 1 + 2 * 9.44) / 4))
+    anonymous = pl.concat([values, values.head(1).with_columns(pl.lit(None, pl.String).alias("labeler"))])
+    assert on_one_scale(anonymous, 2).equals(anonymous)
+
+
+def test_one_rating_each_is_no_reason_to_call_all_alike() -> None:
+    texts = [group([f"T{i}"], [rating(f"w{i}", a=i)], prompt=None) for i in range(4)]
+    values = on_one_scale(unfold(frame(texts)).values, 20)
+    assert values.sort("who")["value"].is_sorted()
+    assert values["value"].n_unique() == 4
+
+
+def test_constant_labelers_say_nothing() -> None:
+    texts = [group([f"T{i}"], [rating("same", a=4), rating("w", a=i)], prompt=None) for i in range(5)]
+    values = on_one_scale(unfold(frame(texts)).values, 0)
+    assert set(values.filter(labeler="same")["value"]) == {0.0}
+
+
+def test_positions_in_the_record_reach_the_votes() -> None:
+    # "B" < "C" by text; the record lists C first. In another record of the same group it is the other way.
+    one = group(["C", "B"], [choice("a", "b", "u")])
+    other = group(["B", "C"], [choice("a", "b", "v")])
+    taken = unfold(frame([one, other]))
+    cast = votes(pairs_inside(taken.answers, "group"), taken.values).sort("who")
+    assert cast["vote"].to_list() == [0.0, 1.0]
+    assert cast["first"].to_list() == [-1.0, 1.0]
+    rated_apart = [group(["A"], [rating("u", a=1)], prompt=None), group(["B"], [rating("u", a=2)], prompt=None)]
+    taken = unfold(frame(rated_apart))
+    pair = pl.DataFrame({"a": [0], "b": [1]}, schema={"a": pl.UInt32, "b": pl.UInt32})
+    assert votes(pair, taken.values)["first"].to_list() == [None]
 
 
 def test_superiority_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +308,7 @@ def test_superiority_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     for ratings_ in (table, table.with_columns(pl.col("value").round())):
         whole = superiority(pairs, ratings_)
         with monkeypatch.context() as patch:
-            patch.setattr("rewardloop.preferences.consensus._CELLS", 5000)
+            patch.setattr("rewardloop.preferences.superiority._CELLS", 5000)
             np.testing.assert_allclose(superiority(pairs, ratings_), whole)
         a, b = (ratings_.filter(answer=answer)["value"].to_numpy() for answer in (3, 7))
         here = pairs.with_row_index().filter(a=3, b=7)["index"][0]

@@ -5,16 +5,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
 from rewardloop.errors import BadInputError, RewardloopError
 from rewardloop.storage import Storage
 from rewardloop.tracking.connection import connect
+from rewardloop.tracking.flavors import REWARD_MODEL
 from rewardloop.tracking.history import History
 from rewardloop.tracking.manifest import write_manifest
+from rewardloop.tracking.pyfunc_model import RewardModel
 from rewardloop.tracking.registry import load_scorer, register, resolve
 from tests.registered import PROMPTS, RESPONSES, THRESHOLD, Candidate, make_candidate
 
@@ -72,6 +76,7 @@ def test_version_scores_the_same_where_rewardloop_is_not_installed(candidate: Ca
     wanted = json.loads((candidate.folder / "evaluation" / "parity.json").read_text())
     np.testing.assert_allclose(content["answer"]["score"], wanted["scores"], rtol=0, atol=1e-5)
     assert content["answer"]["allowed"] == wanted["allowed"]
+    assert content["answer"]["decision"] == ["accept" if allowed else "block" for allowed in wanted["allowed"]]
     assert content["answer"]["threshold"] == [THRESHOLD] * 3
     assert content["answer"]["model_version"] == ["1"] * 3
     assert "row 0: 'response' is None" in content["errors"][0]
@@ -79,6 +84,23 @@ def test_version_scores_the_same_where_rewardloop_is_not_installed(candidate: Ca
     assert "nobody" in content["errors"][2]
     # Having been loaded by MLflow, the files are still exactly those that were registered.
     load_scorer(f"models:/{candidate.name}/1", candidate.tracking_uri)
+
+
+def test_a_version_with_two_thresholds_asks_people(candidate: Candidate, tmp_path: Path) -> None:
+    directory = tmp_path / "reward_model"
+    shutil.copytree(_files(candidate) / "artifacts" / "reward_model", directory)
+    scoring, fixture = (json.loads((directory / f"{name}.json").read_text()) for name in ("scoring", "parity"))
+    low, middle, high = sorted(fixture["scores"])
+    scoring |= {"threshold": (middle + high) / 2, "block_threshold": (low + middle) / 2}
+    (directory / "scoring.json").write_text(json.dumps(scoring))
+    model = RewardModel()
+    model.load_context(SimpleNamespace(artifacts={"reward_model": str(directory)}))
+    rows = pd.DataFrame({"response": [*RESPONSES, "x" * 200], "prompt": [*map(json.dumps, PROMPTS), ""]})
+    answer = model.predict(None, rows)
+    wanted = {low: "block", middle: "review", high: "accept"}
+    assert answer["decision"].tolist() == [*(wanted[score] for score in fixture["scores"]), "review"]
+    assert answer["allowed"].tolist() == [decision == "accept" for decision in answer["decision"]]
+    assert set(answer.columns) == set(REWARD_MODEL.signature.outputs.input_names())
 
 
 def test_nothing_is_pickled_and_versions_are_pinned(candidate: Candidate) -> None:

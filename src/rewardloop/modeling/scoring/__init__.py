@@ -11,7 +11,7 @@ from .encoding import Encoded, Encoder, Encoding, Messages, as_messages, plain_t
 from .last_layer import decoder_layers
 from .linear import linear, speed_up_linear_layers
 from .packing import Block, PackedRow, fill_rows, pack, pad, share_prompts, split_blocks
-from .scale import Floats, public_score
+from .scale import Floats, decisions, public_score
 from .scorer import RewardScorer, fast_bfloat16
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Reading",
     "RewardScorer",
     "as_messages",
+    "decisions",
     "decoder_layers",
     "fast_bfloat16",
     "fill_rows",

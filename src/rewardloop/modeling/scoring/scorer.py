@@ -1,7 +1,7 @@
 """A reward model ready to score: the one scorer of evaluation, alignment, serving and the command line.
 
 In: a directory with ``model/`` (safetensors and tokenizer), ``scoring.json`` and, where bfloat16 may be used,
-``parity.json``. Out: raw scores, public scores and accept/block.
+``parity.json``. Out: raw scores, public scores and accept/block, or accept/review/block.
 """
 
 import copy
@@ -20,14 +20,14 @@ from .attention import prepare_reading, read_packed, read_padded
 from .encoding import Encoded, Encoder, Encoding, Messages
 from .linear import speed_up_linear_layers
 from .packing import fill_rows, pack, pad, share_prompts, split_blocks
-from .scale import Floats, public_score
+from .scale import Floats, decisions, public_score
 
 _CHUNK = 2048
 """Rows that are looked at together, to share prompts and to sort by length."""
 _TOKENS = 2048
 """Tokens that go through the model at once, if nothing else is said."""
 _CLOSE = 4.0
-"""Scores this many of the fixture's largest rounding differences from the threshold are computed in float32 again."""
+"""Scores this many of the fixture's largest rounding differences from a threshold are computed in float32 again."""
 _ROUNDING = 0.05
 """bfloat16 is used while the fixture's scores move by less than this share of their spread."""
 
@@ -66,11 +66,17 @@ class RewardScorer:
         value = self.scoring.get("threshold")
         return None if value is None else float(value)
 
+    @property
+    def block_threshold(self) -> float | None:
+        """A public score below it is blocked, between both a person decides; None: no three-way decision."""
+        value = self.scoring.get("block_threshold")
+        return None if value is None else float(value)
+
     def allow_rounding(self, fixture: Mapping[str, Any]) -> bool:
         """Score in bfloat16 from now on, if that is faster here and changes no decision.
 
         The fixture's texts are scored both ways. Rounding is refused where a score moves by more than a twentieth of
-        the fixture's spread, or a decision changes; later, scores near the threshold are computed in float32 again.
+        the fixture's spread, or a decision changes; later, scores near a threshold are computed in float32 again.
 
         Args:
             fixture: ``prompts`` and ``responses`` of ``parity.json``.
@@ -85,7 +91,7 @@ class RewardScorer:
         rounded = self._raw(fixture["prompts"], fixture["responses"], model=self._rounded)
         moved = float(np.nanmax(np.abs(rounded - exact)))
         decided = self.threshold is None or bool(
-            (self.allowed(self.public(rounded)) == self.allowed(self.public(exact))).all()
+            (self.decisions(self.public(rounded)) == self.decisions(self.public(exact))).all()
         )
         if decided and moved <= _ROUNDING * float(np.nanstd(exact)):
             self.rounding = moved
@@ -136,14 +142,24 @@ class RewardScorer:
         return self.public(self.raw_scores(prompts, responses))
 
     def allowed(self, scores: Floats) -> NDArray[np.bool_]:
-        """Accept (True) or block, per public score; what could not be scored (NaN) is blocked.
+        """Accept (True) or not, per public score; what could not be scored (not a finite number) is not.
+
+        Raises:
+            ValueError: this version has no certified threshold.
+        """
+        return np.asarray(self.decisions(scores) == "accept")
+
+    def decisions(self, scores: Floats) -> NDArray[np.str_]:
+        """accept, review or block, per public score; review only where this version has a block threshold.
+
+        What could not be scored (not a finite number) is for review, or blocked where there is none.
 
         Raises:
             ValueError: this version has no certified threshold.
         """
         if self.threshold is None:
             raise ValueError("this reward model has no certified threshold, so it cannot accept or block")
-        return np.asarray(scores >= self.threshold)
+        return decisions(scores, self.threshold, self.block_threshold)
 
     def _decided(
         self,
@@ -158,8 +174,8 @@ class RewardScorer:
         scores = self._raw(prompts, responses, tokens, model=self._rounded, progress=progress)
         if self.threshold is not None:
             reach = _CLOSE * self.rounding
-            low, high = self.public(scores - reach), self.public(scores + reach)
-            close = np.flatnonzero((low < self.threshold) & (high >= self.threshold)).tolist()
+            low, high = self.decisions(self.public(scores - reach)), self.decisions(self.public(scores + reach))
+            close = np.flatnonzero(low != high).tolist()
             if close:
                 scores[close] = self._raw([prompts[i] for i in close], [responses[i] for i in close], tokens)
         return scores
