@@ -98,7 +98,7 @@ def test_a_validation_repeats_its_noise_and_reports_what_it_saw() -> None:
     prompts = [prompt_of(policy, text) for text in [*TEXTS, "ba", "gg"]]
     point, samples = validate(readers, prompts, rewards, update=3)
     assert (point, samples) == validate(readers, prompts, rewards, update=3)
-    answers = answer(policy, prompts, rewards, settings, samples=1, seed=(0, 1))
+    answers = answer(policy, prompts, rewards, settings, samples=1, seed=(0, 1 << 32))
     kl = kl_of(readers, answers)
     assert point.update == 3
     assert point.reward == pytest.approx(np.mean([text.count("a") for text in answers.texts]))
