@@ -426,7 +426,7 @@ def test_beyond_the_budget_training_stops_and_goes_back_to_its_best(base: Path, 
     now = weights_of(trainer)
     assert all(torch.equal(value, weights[progress.best_update][name]) for name, value in now.items())
     prompts = [prompt.messages for prompt in trainer.validation.prompts]
-    again = answer(trainer.policy, trainer.validation.prompts, trainer.rewards, settings, samples=1, seed=(0, 1))
+    again = answer(trainer.policy, trainer.validation.prompts, trainer.rewards, settings, samples=1, seed=(0, 1 << 32))
     assert len(prompts) == len(again.ids)
     if progress.best_update:
         assert kl_of(trainer.readers, again).mean() == pytest.approx(best["kl"], abs=1e-5)
