@@ -260,7 +260,7 @@ def test_stopping_the_run_ends_its_steps_and_leaves_the_report(tmp_path: Path) -
         stderr=subprocess.STDOUT,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     record = "train_reward_model.json"
     while not list((tmp_path / ".rewardloop").glob(f"runs/*/steps/{record}")) and time.monotonic() < deadline:
         time.sleep(0.2)

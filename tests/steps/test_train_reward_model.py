@@ -62,13 +62,14 @@ def test_saved_model_scores_as_it_was_trained(preferences: Path, tmp_path: Path,
     assert not list(Path(os.environ["REWARDLOOP_HOME"]).rglob("checkpoint.pt"))
 
 
+@pytest.mark.timeout(900)  # three trainings, on a machine that may have other work
 def test_training_goes_on_after_a_kill(preferences: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle, the same call again in another output folder: the weights of an undisturbed run."""
     overrides = ("training.epochs=20", "training.checkpoints=40", "training.patience=1000")
     settings = smoke_settings(*overrides).section("model", "training")
     process = subprocess.Popen([sys.executable, "-c", CALL, str(preferences), settings, str(tmp_path / "killed")])
     home = Path(os.environ["REWARDLOOP_HOME"])
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not list(home.rglob("checkpoint.pt")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""Decisions measured against planted truths; see ``__main__``."""
