@@ -15,7 +15,7 @@ from rewardloop.evaluation.checks import (
     unmeasured,
     upper_end,
 )
-from rewardloop.evaluation.gate_champion import against_champion, judged_slices
+from rewardloop.evaluation.gate_champion import against_champion, golden_notes, judged_slices
 from rewardloop.evidence import NO_CHAMPION, Blessing, Check, EvaluationEvidence
 
 _NO_LIMITS = "No limit is configured in the section gate, so nothing can be blessed: set gate.min_accuracy at least."
@@ -59,6 +59,7 @@ def decide(
         checks=checks,
         reasons=[f"All {len(checks)} checks passed."] if blessed else reasons,
         slices=judged_slices(evaluation.champion, gate),
+        notes=golden_notes(evaluation.champion, gate, evaluation.accuracy.level),
     )
 
 

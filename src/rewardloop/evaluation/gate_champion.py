@@ -6,6 +6,7 @@ In: the comparison, the limits, the champion of this moment. Out: checks.
 from rewardloop.config import GateSettings
 from rewardloop.evaluation.checks import lower_end
 from rewardloop.evaluation.comparison import judge_slices, pooled, slice_checks
+from rewardloop.evaluation.golden_wear import fresh_due
 from rewardloop.evidence import ChampionComparison, Check, Estimate, SliceVerdict
 
 
@@ -33,6 +34,27 @@ def judged_slices(champion: ChampionComparison | None, gate: GateSettings) -> li
     if champion is None or gate.not_worse_on_slices_by is None:
         return []
     return judge_slices(champion.slices, margin=gate.not_worse_on_slices_by)
+
+
+def golden_notes(champion: ChampionComparison | None, gate: GateSettings, confidence: float) -> list[str]:
+    """That fresh golden labels are due, if they are.
+
+    Args:
+        champion: the comparison.
+        gate: ``golden_uses`` and the margin.
+        confidence: of the first use of a golden set.
+    """
+    if champion is None or champion.golden_use is None:
+        return []
+    due = fresh_due(
+        champion.golden_use,
+        allowed=gate.golden_uses,
+        difference=champion.golden_difference,
+        documents=champion.golden_documents,
+        margin=gate.not_worse_than_champion_by,
+        confidence=confidence,
+    )
+    return [due] if due else []
 
 
 def _not_worse(name: str, difference: Estimate, documents: int | None, gate: GateSettings) -> Check:

@@ -47,6 +47,8 @@ class Blessing(Evidence):
     reasons: list[str]
     slices: list[SliceVerdict] = Field(default_factory=list)
     """Every slice of the comparison with the champion, those that are too small to be judged too."""
+    notes: list[str] = Field(default_factory=list)
+    """What the labeling lead should know; it decides nothing."""
     policy: PolicyVerdict | None = None
     """None: no policy was made."""
 

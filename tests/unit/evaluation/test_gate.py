@@ -230,6 +230,23 @@ def test_worse_on_the_golden_set_is_refused() -> None:
     assert "golden set" in blessing.reasons[0]
 
 
+def test_fresh_golden_labels_are_asked_for_when_the_set_is_worn() -> None:
+    evidence = run_folders.evaluation().champion
+    assert evidence is not None
+    update = {"difference": near(0.05), "golden_difference": near(0.05, 0.001), "golden_documents": 400}
+    fresh, worn = (
+        judged(
+            {"min_accuracy": 0.1, "golden_uses": 3}, champion=evidence.model_copy(update=update | {"golden_use": use})
+        )
+        for use in (2, 3)
+    )
+    assert fresh.blessed
+    assert worn.blessed
+    assert fresh.notes == []
+    (note,) = worn.notes
+    assert note.startswith("Fresh golden labels are due")
+
+
 def test_the_blessing_names_whom_it_compared_with() -> None:
     assert judged({"min_accuracy": 0.1}).champion == "no champion: first version"
     assert judged({"min_accuracy": 0.1}, champion_difference=near(0.05)).champion != "no champion: first version"
