@@ -3,58 +3,43 @@
 A value that could not be measured (None or NaN) never passes.
 """
 
+import operator
+from collections.abc import Callable
+from typing import Literal
+
 from rewardloop.evidence import Check, Estimate
 
 
 def lower_end(name: str, estimate: Estimate, limit: float, *, above: bool = False) -> Check:
     """The lower end of the interval is at least ``limit``, or with ``above`` greater."""
-    passed = estimate.low > limit if above else estimate.low >= limit
-    verb = "is" if passed else "is not"
-    return Check(
-        name=name,
-        passed=passed,
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        limit=limit,
-        rule=f"lower end of the interval {'>' if above else '>='} limit",
-        reason=f"{_shown(name, estimate)}; the lower end {verb} {'above' if above else 'at least'} {limit:g}.",
-    )
-
-
-def not_surely_above(name: str, estimate: Estimate, limit: float) -> Check:
-    """The lower end of the interval is at most ``limit``: refused is only what is surely more."""
-    passed = estimate.low <= limit
-    return Check(
-        name=name,
-        passed=passed,
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        limit=limit,
-        rule="lower end of the interval <= limit",
-        reason=f"{_shown(name, estimate)}; the lower end {'is' if passed else 'is not'} at most {limit:g}.",
-    )
+    return _end(name, estimate, limit, "lower", ">" if above else ">=")
 
 
 def upper_end(name: str, estimate: Estimate, limit: float) -> Check:
     """The upper end of the interval is at most ``limit``."""
-    passed = estimate.high <= limit
-    return Check(
-        name=name,
-        passed=passed,
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        limit=limit,
-        rule="upper end of the interval <= limit",
-        reason=f"{_shown(name, estimate)}; the upper end {'is' if passed else 'is not'} at most {limit:g}.",
-    )
+    return _end(name, estimate, limit, "upper", "<=")
+
+
+def not_surely_above(name: str, estimate: Estimate, limit: float) -> Check:
+    """The lower end of the interval is at most ``limit``: refused is only what is surely more."""
+    return _end(name, estimate, limit, "lower", "<=")
 
 
 def not_surely_below(name: str, estimate: Estimate, limit: float) -> Check:
     """The upper end of the interval is at least ``limit``: refused is only what is surely less."""
-    passed = estimate.high >= limit
+    return _end(name, estimate, limit, "upper", ">=")
+
+
+_SIGNS: dict[str, tuple[Callable[[float, float], bool], str]] = {
+    ">": (operator.gt, "above"),
+    ">=": (operator.ge, "at least"),
+    "<=": (operator.le, "at most"),
+}
+
+
+def _end(name: str, estimate: Estimate, limit: float, end: Literal["lower", "upper"], sign: str) -> Check:
+    holds, words = _SIGNS[sign]
+    passed = holds(estimate.low if end == "lower" else estimate.high, limit)
     return Check(
         name=name,
         passed=passed,
@@ -62,8 +47,8 @@ def not_surely_below(name: str, estimate: Estimate, limit: float) -> Check:
         low=estimate.low,
         high=estimate.high,
         limit=limit,
-        rule="upper end of the interval >= limit",
-        reason=f"{_shown(name, estimate)}; the upper end {'is' if passed else 'is not'} at least {limit:g}.",
+        rule=f"{end} end of the interval {sign} limit",
+        reason=f"{_shown(name, estimate)}; the {end} end {'is' if passed else 'is not'} {words} {limit:g}.",
     )
 
 
