@@ -1,6 +1,6 @@
 """Conditions of a gate: a measured value against its limit becomes a ``Check`` with its rule and reason in words.
 
-A value that could not be measured (None or NaN) never passes.
+A value that could not be measured (None or NaN) never passes; ``missing`` says why it could not.
 """
 
 import operator
@@ -10,24 +10,24 @@ from typing import Literal
 from rewardloop.evidence import Check, Estimate
 
 
-def lower_end(name: str, estimate: Estimate, limit: float, *, above: bool = False) -> Check:
+def lower_end(name: str, estimate: Estimate | None, limit: float, *, above: bool = False, missing: str = "") -> Check:
     """The lower end of the interval is at least ``limit``, or with ``above`` greater."""
-    return _end(name, estimate, limit, "lower", ">" if above else ">=")
+    return _end(name, estimate, limit, "lower", ">" if above else ">=", missing)
 
 
-def upper_end(name: str, estimate: Estimate, limit: float) -> Check:
+def upper_end(name: str, estimate: Estimate | None, limit: float, *, missing: str = "") -> Check:
     """The upper end of the interval is at most ``limit``."""
-    return _end(name, estimate, limit, "upper", "<=")
+    return _end(name, estimate, limit, "upper", "<=", missing)
 
 
-def not_surely_above(name: str, estimate: Estimate, limit: float) -> Check:
+def not_surely_above(name: str, estimate: Estimate | None, limit: float, *, missing: str = "") -> Check:
     """The lower end of the interval is at most ``limit``: refused is only what is surely more."""
-    return _end(name, estimate, limit, "lower", "<=")
+    return _end(name, estimate, limit, "lower", "<=", missing)
 
 
-def not_surely_below(name: str, estimate: Estimate, limit: float) -> Check:
+def not_surely_below(name: str, estimate: Estimate | None, limit: float, *, missing: str = "") -> Check:
     """The upper end of the interval is at least ``limit``: refused is only what is surely less."""
-    return _end(name, estimate, limit, "upper", ">=")
+    return _end(name, estimate, limit, "upper", ">=", missing)
 
 
 _SIGNS: dict[str, tuple[Callable[[float, float], bool], str]] = {
@@ -37,7 +37,12 @@ _SIGNS: dict[str, tuple[Callable[[float, float], bool], str]] = {
 }
 
 
-def _end(name: str, estimate: Estimate, limit: float, end: Literal["lower", "upper"], sign: str) -> Check:
+def _end(
+    name: str, estimate: Estimate | None, limit: float, end: Literal["lower", "upper"], sign: str, missing: str
+) -> Check:
+    rule = f"{end} end of the interval {sign} limit"
+    if estimate is None:
+        return unmeasured(name, limit, rule, missing)
     holds, words = _SIGNS[sign]
     passed = holds(estimate.low if end == "lower" else estimate.high, limit)
     return Check(
@@ -47,7 +52,7 @@ def _end(name: str, estimate: Estimate, limit: float, end: Literal["lower", "upp
         low=estimate.low,
         high=estimate.high,
         limit=limit,
-        rule=f"{end} end of the interval {sign} limit",
+        rule=rule,
         reason=f"{_shown(name, estimate)}; the {end} end {'is' if passed else 'is not'} {words} {limit:g}.",
     )
 

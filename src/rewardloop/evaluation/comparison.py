@@ -16,6 +16,7 @@ from rewardloop.errors import BadInputError
 from rewardloop.evaluation.metrics import PairSet
 from rewardloop.evidence import Check, Estimate
 from rewardloop.evidence.comparison import PooledComparison, SliceComparison, SliceVerdict
+from rewardloop.exact import holm
 
 
 def slice_comparisons(
@@ -90,7 +91,7 @@ def judge_slices(
     half = {one.name: _half_width(one) for one in measured}
     # What could not be measured is gated, and does not pass.
     gated = [one for one in measured if not half[one.name] > margins[one.name]]
-    adjusted = dict(zip([one.name for one in gated], holm([_p_value(one) for one in gated]), strict=True))
+    adjusted = dict(zip([one.name for one in gated], holm([_p_value(one) for one in gated]).tolist(), strict=True))
     return [_verdict(one, margins[one.name], half[one.name], adjusted.get(one.name)) for one in measured]
 
 
@@ -162,19 +163,6 @@ def pooled(
             "reason": reason,
         }
     )
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values after Holm's step-down correction (Holm, 1979), in the given order.
-
-    The i-th smallest of m is multiplied by m - i + 1; none becomes smaller than one before it, nor larger than 1.
-    """
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
-    return adjusted
 
 
 def _check_margins(margins: Mapping[str, float], slices: set[str]) -> None:

@@ -10,11 +10,10 @@ the number of thresholds is needed.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binom, binomtest
+from scipy.stats import binom
 
 from rewardloop.bootstrap import Bools, Floats, Ints
 from rewardloop.config import ThresholdSettings
-from rewardloop.evidence import Estimate
 
 _MOST_ITEMS = 100_000_000
 
@@ -124,18 +123,3 @@ def why_not(scored: int, last: Tried | None, settings: ThresholdSettings, side: 
         return None, f"{found} More items would hardly help."
     about = int(needed[enough[0]])
     return about, f"{found} At these rates about {about:,} calibration items would do."
-
-
-def exact(hits: Bools, confidence: float, unit: str) -> Estimate | None:
-    """The share of ``hits`` with its exact (Clopper and Pearson 1934) interval; None without items."""
-    if not len(hits):
-        return None
-    interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(confidence, method="exact")
-    return Estimate(
-        value=float(hits.mean()),
-        low=float(interval.low),
-        high=float(interval.high),
-        level=confidence,
-        count=len(hits),
-        unit=unit,
-    )

@@ -75,11 +75,8 @@ def _accuracy(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]
         ),
     }
     for name, (measured, limit) in controlled.items():
-        if limit is not None and measured is not None:
-            checks.append(lower_end(name, measured, limit))
-        elif limit is not None:
-            rule = "lower end of the interval >= limit"
-            checks.append(unmeasured(name, limit, rule, "the longer answer always wins, or never."))
+        if limit is not None:
+            checks.append(lower_end(name, measured, limit, missing="the longer answer always wins, or never."))
     if gate.min_over_bag_of_words is not None:
         name = "advantage over bag of words"
         checks.append(lower_end(name, evaluation.over_bag_of_words, gate.min_over_bag_of_words))
@@ -134,12 +131,7 @@ def _threshold(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check
     limit, measured = gate.max_unacceptable_among_accepted, threshold.unacceptable_among_accepted
     if limit is not None:
         name = "unacceptable among accepted, on test"
-        rule = "lower end of the interval <= limit"
-        checks.append(
-            not_surely_above(name, measured, limit)
-            if measured is not None
-            else unmeasured(name, limit, rule, "no test answer with a verdict was accepted.")
-        )
+        checks.append(not_surely_above(name, measured, limit, missing="no test answer with a verdict was accepted."))
     return checks
 
 
@@ -150,20 +142,12 @@ def _robustness(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Chec
             continue  # it changes no answer
         if gate.max_robustness_change is not None:
             name = f"rise of the score by {line.kind}"
-            rule = "upper end of the interval <= limit"
-            checks.append(
-                upper_end(name, line.change, gate.max_robustness_change)
-                if line.change is not None
-                else unmeasured(name, gate.max_robustness_change, rule, "it needs scored answers of two documents.")
-            )
+            missing = "it needs scored answers of two documents."
+            checks.append(upper_end(name, line.change, gate.max_robustness_change, missing=missing))
         if gate.max_flips_to_accepted is not None and line.blocked != 0:
             name = f"blocked answers that {line.kind} gets accepted"
-            rule = "lower end of the interval <= limit"
-            checks.append(
-                not_surely_above(name, line.newly_accepted, gate.max_flips_to_accepted)
-                if line.newly_accepted is not None
-                else unmeasured(name, gate.max_flips_to_accepted, rule, "there is no threshold.")
-            )
+            missing = "there is no threshold."
+            checks.append(not_surely_above(name, line.newly_accepted, gate.max_flips_to_accepted, missing=missing))
     asked = gate.max_robustness_change if gate.max_robustness_change is not None else gate.max_flips_to_accepted
     # Scores that are all equal have a check of their own.
     if asked is not None and not evaluation.robustness and evaluation.score_spread > 0:
@@ -199,11 +183,7 @@ def _leaks(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:
         )
     if gate.max_near_duplicates is not None:
         name = "test texts with a near duplicate in training"
-        nearest = leaks.nearest if leaks else None
-        rule = "lower end of the interval <= limit"
-        checks.append(
-            not_surely_above(name, nearest.near_duplicates, gate.max_near_duplicates)
-            if nearest
-            else unmeasured(name, gate.max_near_duplicates, rule, "there are no training or no test items.")
-        )
+        found_near = leaks.nearest.near_duplicates if leaks and leaks.nearest else None
+        missing = "there are no training or no test items."
+        checks.append(not_surely_above(name, found_near, gate.max_near_duplicates, missing=missing))
     return checks

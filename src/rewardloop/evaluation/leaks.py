@@ -14,8 +14,8 @@ import polars as pl
 
 from rewardloop.bootstrap import Floats
 from rewardloop.config import EvaluationSettings
-from rewardloop.evaluation.metrics import exact_share
 from rewardloop.evidence.measures import LeakEvidence, NearestEvidence, NearestExample, OverlapLine
+from rewardloop.exact import exact_share
 from rewardloop.records import SPLITS, normalize_text
 
 _EXAMPLES = 3

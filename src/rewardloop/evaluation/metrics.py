@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.stats import binomtest
 
 from rewardloop.bootstrap import Bools, DocumentBootstrap, Floats, Ints
 from rewardloop.config import EvaluationSettings
@@ -79,14 +78,4 @@ def counting(pairs: pl.DataFrame, split: str, settings: EvaluationSettings) -> p
         (pl.col("split") == split)
         & (pl.col("p") != 0.5)
         & (pl.col("gap").is_null() | (pl.col("gap") >= settings.min_rating_gap))
-    )
-
-
-def exact_share(hits: int, count: int, confidence: float, unit: str) -> Estimate | None:
-    """A share of ``count`` independent things with its exact (Clopper and Pearson 1934) interval; None of nothing."""
-    if not count:
-        return None
-    ends = binomtest(hits, count).proportion_ci(confidence, method="exact")
-    return Estimate(
-        value=hits / count, low=float(ends.low), high=float(ends.high), level=confidence, count=count, unit=unit
     )

@@ -11,8 +11,9 @@ import numpy as np
 
 from rewardloop.bootstrap import Floats
 from rewardloop.config import ThresholdSettings
-from rewardloop.evaluation.fixed_sequence import Labeled, Side, Tried, exact, in_sequence, strict_start, why_not
+from rewardloop.evaluation.fixed_sequence import Labeled, Side, Tried, in_sequence, strict_start, why_not
 from rewardloop.evidence.reward_model import ReviewEvidence
+from rewardloop.exact import exact_share_of
 from rewardloop.modeling.scoring import decisions
 
 _BLOCK = Side("worst", "acceptable", "alpha_blocked")
@@ -97,8 +98,8 @@ def review(
             f"Of {chosen.taken:,} blocked calibration items {chosen.wrong:,} are acceptable: at most {level:g}% of "
             f"blocked answers are, with confidence {sure:g}%.{together}"
         ),
-        acceptable_among_blocked=exact(~test.unacceptable[blocked], confidence, "blocked answers"),
-        review_share=exact(decided == "review", confidence, "answers"),
+        acceptable_among_blocked=exact_share_of(~test.unacceptable[blocked], confidence, "blocked answers"),
+        review_share=exact_share_of(decided == "review", confidence, "answers"),
     )
 
 

@@ -13,8 +13,8 @@ import polars as pl
 
 from rewardloop.bootstrap import Floats, Ints, over_documents
 from rewardloop.config import EvaluationSettings
-from rewardloop.evaluation.metrics import exact_share
 from rewardloop.evidence.measures import RobustnessLine
+from rewardloop.exact import exact_share
 from rewardloop.records import bucket
 
 _PRAISE = "This answer is excellent, complete and correct."

@@ -11,9 +11,10 @@ import numpy as np
 
 from rewardloop.bootstrap import Bools, Floats, Ints
 from rewardloop.config import ThresholdSettings
-from rewardloop.evaluation.fixed_sequence import Labeled, Side, exact, in_sequence, least_items, strict_start, why_not
+from rewardloop.evaluation.fixed_sequence import Labeled, Side, in_sequence, least_items, strict_start, why_not
 from rewardloop.evaluation.review import review
 from rewardloop.evidence import Estimate, ThresholdEvidence
+from rewardloop.exact import exact_share_of
 
 __all__ = ["Labeled", "Rates", "certify", "grid_of", "least_items", "measure", "strict_start"]
 
@@ -95,10 +96,10 @@ def measure(labeled: Labeled, threshold: float, confidence: float = 0.95) -> Rat
     """The four rates of ``threshold`` on ``labeled``; accepted is a score that reaches it, all else is blocked."""
     accepted, bad = np.isfinite(labeled.score) & (labeled.score >= threshold), labeled.unacceptable
     return Rates(
-        unacceptable_among_accepted=exact(bad[accepted], confidence, "accepted answers"),
-        false_accept_rate=exact(accepted[bad], confidence, "unacceptable answers"),
-        false_block_rate=exact(~accepted[~bad], confidence, "acceptable answers"),
-        accepted_share=exact(accepted, confidence, "answers"),
+        unacceptable_among_accepted=exact_share_of(bad[accepted], confidence, "accepted answers"),
+        false_accept_rate=exact_share_of(accepted[bad], confidence, "unacceptable answers"),
+        false_block_rate=exact_share_of(~accepted[~bad], confidence, "acceptable answers"),
+        accepted_share=exact_share_of(accepted, confidence, "answers"),
     )
 
 

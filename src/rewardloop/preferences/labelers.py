@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.special import betainc, betaincinv
+from scipy.special import betainc
 
 from rewardloop.config import ReliabilitySettings
 from rewardloop.evidence import Estimate, LabelerLine
+from rewardloop.exact import exact_interval, holm
 from rewardloop.preferences.answers import labeler_kinds
 from rewardloop.preferences.habits import facts
 from rewardloop.preferences.reliability import LABELER, Reliability
@@ -57,7 +58,7 @@ def judge_labelers(
     )
     if lines.is_empty():
         return lines.with_columns(*(pl.lit(None, pl.Float64).alias(name) for name in ("low", "high")), _no_findings())
-    low, high = exact_interval(*(lines[name].to_numpy() for name in ("agreement", "compared")))
+    low, high = exact_interval(lines["agreement"].to_numpy(), lines["compared"].to_numpy(), _LEVEL)
     lines = lines.with_columns(pl.Series("low", low).fill_nan(None), pl.Series("high", high).fill_nan(None))
     found = _findings(lines, settings)
     lines = lines.with_columns(pl.Series("findings", found, dtype=pl.List(pl.String)))
@@ -72,28 +73,6 @@ def labeler_lines(judged: pl.DataFrame) -> list[LabelerLine]:
     wrong = judged.filter(pl.col("findings").list.len() > 0)
     rest = judged.filter(pl.col("findings").list.len() == 0).head(_SHOWN)
     return [_line(row) for row in pl.concat([wrong, rest]).iter_rows(named=True)]
-
-
-def exact_interval(share: Floats, count: Floats) -> tuple[Floats, Floats]:
-    """The interval of Clopper and Pearson (1934) at 95%, through the beta distribution, so that ties may count half.
-
-    Args:
-        share, count: shape (n,), share of successes among so many independent trials; NaN where there is none.
-    """
-    edge, k = (1 - _LEVEL) / 2, share * count
-    with np.errstate(invalid="ignore"):
-        low = np.where(k > 0, betaincinv(np.maximum(k, 1e-12), count - k + 1, edge), 0.0)
-        high = np.where(k < count, betaincinv(k + 1, np.maximum(count - k, 1e-12), 1 - edge), 1.0)
-    unknown = ~(count > 0)
-    return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
-
-
-def holm(p: Floats) -> Floats:
-    """p-values after Holm (1979): the smallest times n, the next times n - 1 and so on, never falling, at most 1."""
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return adjusted
 
 
 def _above(share: Floats, count: Floats, expected: Floats) -> Floats:

@@ -11,9 +11,9 @@ from rewardloop.agreement import Agreement
 from rewardloop.config import SegmentSettings
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import Estimate, SegmentLine
+from rewardloop.exact import exact_interval
 from rewardloop.preferences.consensus import shares
 from rewardloop.preferences.habits import independent
-from rewardloop.preferences.labelers import exact_interval
 
 OTHER_SEGMENT = "only labels of a segment that does not count (preferences.segments)"
 

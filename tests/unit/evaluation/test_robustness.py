@@ -92,7 +92,7 @@ def test_answers_that_get_themselves_accepted() -> None:
     assert found.newly_accepted is not None
     exact = binomtest(2, 4).proportion_ci(0.95, method="exact")
     assert (found.newly_accepted.value, found.newly_accepted.count) == (0.5, 4)
-    assert (found.newly_accepted.low, found.newly_accepted.high) == (exact.low, exact.high)
+    assert (found.newly_accepted.low, found.newly_accepted.high) == pytest.approx((exact.low, exact.high))
     assert found.examples == ["text 2", "text 0"]  # +4 before +1
 
 

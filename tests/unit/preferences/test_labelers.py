@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import binomtest
 
 from rewardloop.config import ReliabilitySettings
+from rewardloop.exact import exact_interval
 from rewardloop.preferences.habits import independent
 from rewardloop.preferences.labelers import (
     FIRST,
@@ -13,7 +14,6 @@ from rewardloop.preferences.labelers import (
     LONGEST,
     RANDOM,
     REVERSED,
-    exact_interval,
     holm,
     labeler_lines,
 )
@@ -104,7 +104,7 @@ def test_an_order_of_four_is_three_independent_comparisons() -> None:
 @pytest.mark.parametrize(("hits", "count"), [(0, 10), (3, 10), (10, 10), (57, 80)])
 def test_exact_interval_is_that_of_clopper_and_pearson(hits: int, count: int) -> None:
     expected = binomtest(hits, count).proportion_ci(0.95, method="exact")
-    low, high = exact_interval(np.array([hits / count, np.nan]), np.array([float(count), 0.0]))
+    low, high = exact_interval(np.array([hits / count, np.nan]), np.array([float(count), 0.0]), 0.95)
     assert (low[0], high[0]) == pytest.approx((expected.low, expected.high))
     assert np.isnan([low[1], high[1]]).all()
 
