@@ -26,6 +26,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self._room: tuple[Tensor, Tensor] | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write new keys and values behind the others; all of them, shape (rows, heads, tokens, width) each."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         filled, length = self.get_seq_length(), self.get_seq_length() + key_states.shape[-2]
