@@ -14,8 +14,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from rewardloop.config import AlignSettings
+from rewardloop.evidence import UpdatePoint
 from rewardloop.modeling.policy import Policy, PolicyInfo, load_start
 from rewardloop.modeling.scoring import Block, Floats, Messages
+from rewardloop.training.checkpoint import CheckpointFolder
 from rewardloop.training.collapse import TextFacts, facts_of
 from rewardloop.training.policies import rounds_policy, trainable
 from rewardloop.training.ppo import PpoTrainer
@@ -24,6 +26,7 @@ from rewardloop.training.rollouts import Answers, Prompt, answer
 from rewardloop.training.values import Values
 from tests.bases import PACKED
 
+ARMS = "ab"
 LETTERS = "abcdefghi"
 EOS = 1
 FIRST = 2
@@ -213,3 +216,19 @@ def facts_at(answers: Answers, places: Sequence[int]) -> TextFacts:
 def weights_of(trainer: PpoTrainer) -> dict[str, Tensor]:
     """A copy of what trains."""
     return {name: value.detach().clone() for name, value in trainer.trained.items()}
+
+
+def is_arm(prompt: str, response: str) -> float:
+    """A rule of a two-armed bandit among letters."""
+    return float(response in ARMS and response != "")
+
+
+def vowels(prompt: str, response: str) -> float:
+    """Share of a, e and i; of a whole answer."""
+    return sum(letter in "aei" for letter in response) / max(1, len(response))
+
+
+def run(trainer: PpoTrainer, folder: Path, each: Callable[[UpdatePoint], object] = lambda point: None) -> PpoTrainer:
+    """Train to the end, with checkpoints below ``folder``."""
+    trainer.run(CheckpointFolder(folder / "checkpoints"), each_update=each)
+    return trainer

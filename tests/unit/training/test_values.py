@@ -13,14 +13,9 @@ from rewardloop.modeling.reward_model import build_reward_model
 from rewardloop.modeling.scoring import Block, RewardScorer, pad, read_padded
 from rewardloop.training.policies import trainable
 from rewardloop.training.values import RewardModelValues, SharedValues
-from tests.policies import RuleScorer, letters_base, settings_of, start_folder
+from tests.policies import RuleScorer, settings_of, start_folder
 
 BLOCKS = [Block([2, 3, 4], ([5, 6, 1], [7], [8, 8])), Block([9], ([10, 2, 1],))]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return letters_base(tmp_path_factory.mktemp("letters"))
 
 
 def scorer_of(base: Path) -> RewardScorer:
