@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 import venv
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,16 @@ def peer_python(home: Path, trl: str = _TRL) -> Path:
     return python
 
 
-def run_peer(python: Path, module_file: Path, arguments: dict[str, Any]) -> dict[str, Any]:
+def run_peer(
+    python: Path, module_file: Path, arguments: dict[str, Any], *, unset: Collection[str] = ()
+) -> dict[str, Any]:
     """Run a peer script with ``arguments`` (as JSON) and return its report, the last line of its stdout.
+
+    Args:
+        python: the interpreter of its environment.
+        module_file: the script.
+        arguments: what it is told.
+        unset: environment variables that it does not get.
 
     Raises:
         RuntimeError: the script failed, or its last line is no JSON object.
@@ -62,7 +70,7 @@ def run_peer(python: Path, module_file: Path, arguments: dict[str, Any]) -> dict
         done = subprocess.run(  # noqa: S603
             [python, module_file.resolve(), json.dumps(arguments)],
             cwd=empty,  # nothing of the repository, and nothing left behind in it
-            env=_environment(),
+            env={name: value for name, value in _environment().items() if name not in unset},
             capture_output=True,
             text=True,
             check=False,
