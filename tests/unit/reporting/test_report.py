@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rewardloop.errors import BadInputError
-from rewardloop.evidence import Evidence
+from rewardloop.evidence import Evidence, RunRecord
 from rewardloop.reporting.run_evidence import RunEvidence
 from tests import run_folders
 from tests.report_pages import Page, rendered
@@ -154,6 +154,15 @@ def test_first_version_without_champion_nor_labelers(tmp_path: Path) -> None:
     assert "version 1, which is now the champion" in page.text
     assert "no champion: first version" in page.text
     assert "rollback" not in page.text
+
+
+@pytest.mark.parametrize(("limit", "said"), [("None", True), ("0.25", False)])
+def test_robustness_without_a_limit_is_said_to_decide_nothing(tmp_path: Path, limit: str, said: bool) -> None:
+    folder = run_folders.blessed_run(tmp_path)
+    record = RunRecord.model_validate_json((folder / "run.json").read_bytes())
+    record.settings |= {"gate.max_robustness_change": limit, "gate.max_flips_to_accepted": "None"}
+    (folder / "run.json").write_text(record.model_dump_json(), encoding="utf-8")
+    assert ("these figures decide nothing" in rendered(folder)[1].text) is said
 
 
 def test_unreadable_evidence_is_named_and_the_rest_shown(tmp_path: Path) -> None:
