@@ -21,7 +21,7 @@ run: $(VENV)/.installed $(DEMO)/prompts.jsonl   ## the loop on the demo's first 
 
 test: $(VENV)/.tests-installed   ## lint, types, import directions, fast tests
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint:
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from rewardloop.config.alignment import (
     StopSettings,
 )
 from rewardloop.config.data import (
+    CorpusSettings,
     PreferenceSettings,
     ReliabilitySettings,
     SegmentSettings,
@@ -20,7 +21,16 @@ from rewardloop.config.data import (
     ValidationSettings,
 )
 from rewardloop.config.loading import LoadedSettings, flatten, load_settings, without_password
-from rewardloop.config.promotion import GateSettings, TrackingSettings
+from rewardloop.config.operation import (
+    ClaimSettings,
+    Event,
+    HousekeepingSettings,
+    NotificationSettings,
+    ScheduleSettings,
+    TriggerSettings,
+    WebhookSettings,
+)
+from rewardloop.config.promotion import GateSettings, PromotionSettings, TrackingSettings
 from rewardloop.config.reward_model import (
     EXECUTION,
     EvaluationSettings,
@@ -30,25 +40,37 @@ from rewardloop.config.reward_model import (
     TrainingSettings,
     WarmStartSettings,
 )
-from rewardloop.config.settings import Settings
+from rewardloop.config.serving import DecisionLogSettings, DriftSettings, ServingSettings
+from rewardloop.config.settings import OPERATION, Settings
 
 __all__ = [
     "EXECUTION",
+    "OPERATION",
     "PLACES",
     "AlignSettings",
+    "ClaimSettings",
+    "CorpusSettings",
+    "DecisionLogSettings",
+    "DriftSettings",
     "EvaluationSettings",
+    "Event",
     "GateSettings",
     "GenerationSettings",
+    "HousekeepingSettings",
     "KlSettings",
     "LoadedSettings",
     "ModelSettings",
+    "NotificationSettings",
     "PolicyEvaluationSettings",
     "PolicyGateSettings",
     "PpoSettings",
     "PreferenceSettings",
+    "PromotionSettings",
     "ReliabilitySettings",
     "ReviewSettings",
+    "ScheduleSettings",
     "SegmentSettings",
+    "ServingSettings",
     "Settings",
     "SftSettings",
     "SplitSettings",
@@ -57,8 +79,10 @@ __all__ = [
     "ThresholdSettings",
     "TrackingSettings",
     "TrainingSettings",
+    "TriggerSettings",
     "ValidationSettings",
     "WarmStartSettings",
+    "WebhookSettings",
     "flatten",
     "load_settings",
     "without_password",

@@ -39,6 +39,25 @@ class SplitSettings(Section):
         return self
 
 
+class CorpusSettings(Section):
+    """Which of the store's batches a run is trained on; ages count from the newest batch, so equal stores agree."""
+
+    window: Literal["all", "last_days", "decay"] = "all"
+    """``last_days``: batches of the last ``days``. ``decay``: all, old labels weighing less."""
+    days: Annotated[float, Field(gt=0)] | None = None
+    half_life_days: Annotated[float, Field(gt=0)] | None = None
+    """Labels of a batch weigh 0.5 ** (age / half_life_days)."""
+
+    @model_validator(mode="after")
+    def _fits_window(self) -> Self:
+        belongs = {"last_days": "days", "decay": "half_life_days"}
+        for window, name in belongs.items():
+            if (getattr(self, name) is not None) != (self.window == window):
+                problem = "needs" if self.window == window else "does not take"
+                raise ValueError(f"window {self.window!r} {problem} {name}; it belongs to window {window!r}")
+        return self
+
+
 class ValidationSettings(Section):
     """What a batch must satisfy."""
 

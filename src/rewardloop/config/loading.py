@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from rewardloop.config.alignment import PLACES
-from rewardloop.config.settings import Settings
+from rewardloop.config.settings import OPERATION, Settings
 from rewardloop.errors import BadInputError
 
 _USER_IN_URL = re.compile(r"(\w://)[^/@\s]+@")
@@ -33,8 +33,8 @@ class LoadedSettings:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything that can change a model: all sections but the places."""
-        places: Any = {"home": True, "store": True, "tracking": True, "align": PLACES}
+        """SHA-256 of everything that can change a model: all sections but the places and the operation."""
+        places: Any = dict.fromkeys({"home", "store", "tracking", *OPERATION}, True) | {"align": PLACES}
         tree = self.settings.model_dump(mode="json", exclude=places)
         text = json.dumps(tree, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

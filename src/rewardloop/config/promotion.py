@@ -1,6 +1,6 @@
 """Sections on the gate and on MLflow."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -91,3 +91,10 @@ class TrackingSettings(Section):
     """None: ``MLFLOW_TRACKING_URI``, else an SQLite file under ``home``."""
     timeout_seconds: Positive = 20
     """How long to wait for a tracking server."""
+
+
+class PromotionSettings(Section):
+    """Who makes a blessed candidate the champion."""
+
+    mode: Literal["auto", "approval"] = "auto"
+    """``auto``: the run that trained it. ``approval``: a person, with ``rewardloop approve``."""

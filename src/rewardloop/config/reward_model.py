@@ -117,6 +117,9 @@ class EvaluationSettings(Section):
     """Texts at least this similar (cosine of character n-grams) are called near duplicates."""
     length_margin: Share = 0.05
     """A length-only scorer this close to the candidate's accuracy is called nearly as good."""
+    reference_items: Positive = 5_000
+    """Held-out answers, one per document, whose score and lengths are kept as what drift is measured against (a seeded
+    sample)."""
     seed: int = 0
 
 

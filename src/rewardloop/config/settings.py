@@ -7,9 +7,37 @@ from pydantic import Field, field_validator
 
 from rewardloop.config.alignment import AlignSettings, PolicyEvaluationSettings, SftSettings
 from rewardloop.config.base import Section
-from rewardloop.config.data import PreferenceSettings, SplitSettings, StoreSettings, ValidationSettings
-from rewardloop.config.promotion import GateSettings, TrackingSettings
+from rewardloop.config.data import (
+    CorpusSettings,
+    PreferenceSettings,
+    SplitSettings,
+    StoreSettings,
+    ValidationSettings,
+)
+from rewardloop.config.operation import (
+    ClaimSettings,
+    HousekeepingSettings,
+    NotificationSettings,
+    ScheduleSettings,
+    TriggerSettings,
+    WebhookSettings,
+)
+from rewardloop.config.promotion import GateSettings, PromotionSettings, TrackingSettings
 from rewardloop.config.reward_model import EvaluationSettings, ModelSettings, ThresholdSettings, TrainingSettings
+from rewardloop.config.serving import DriftSettings, ServingSettings
+
+OPERATION = {
+    "promotion",
+    "claims",
+    "trigger",
+    "webhook",
+    "schedule",
+    "serving",
+    "drift",
+    "notifications",
+    "housekeeping",
+}
+"""Sections that say how rewardloop is run; no model comes out differently for them."""
 
 
 class Settings(Section):
@@ -21,6 +49,7 @@ class Settings(Section):
     """Folder of everything local: runs, caches, checkpoints, the default store and tracking database."""
     store: StoreSettings = StoreSettings()
     splits: SplitSettings = SplitSettings()
+    corpus: CorpusSettings = CorpusSettings()
     validation: ValidationSettings = ValidationSettings()
     preferences: PreferenceSettings = PreferenceSettings()
     model: ModelSettings
@@ -33,6 +62,15 @@ class Settings(Section):
     policy_evaluation: PolicyEvaluationSettings = PolicyEvaluationSettings()
     gate: GateSettings = GateSettings()
     tracking: TrackingSettings = TrackingSettings()
+    promotion: PromotionSettings = PromotionSettings()
+    claims: ClaimSettings = ClaimSettings()
+    trigger: TriggerSettings = TriggerSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    serving: ServingSettings = ServingSettings()
+    drift: DriftSettings = DriftSettings()
+    notifications: NotificationSettings = NotificationSettings()
+    housekeeping: HousekeepingSettings = HousekeepingSettings()
 
     @field_validator("home")
     @classmethod
