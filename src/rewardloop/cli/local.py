@@ -8,6 +8,7 @@ import contextlib
 import logging
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -16,8 +17,10 @@ from types import FrameType
 
 from rewardloop.cli.stream import RunStream
 
+_at_work = threading.Event()
 
-def run_pipeline(name: str, parameters: Mapping[str, str], *, root: Path, run_dir: Path, caching: bool = True) -> None:
+
+def run_pipeline(name: str, parameters: Mapping[str, str], *, root: Path, run_dir: Path) -> None:
     """Run ``compiled/<name>.yaml``; steps' outputs and KFP's cache are kept under ``root``.
 
     Returns whether or not a step failed: what became of the run is told by the steps' records, and the full output is
@@ -31,7 +34,7 @@ def run_pipeline(name: str, parameters: Mapping[str, str], *, root: Path, run_di
         local.SubprocessRunner(use_venv=False),
         pipeline_root=str(root),
         workspace_root=str(run_dir / "tmp"),
-        enable_caching=caching,
+        enable_caching=True,
     )
     with (run_dir / "log.txt").open("a", encoding="utf-8") as log:
         stream = RunStream(log, run_dir)
@@ -46,6 +49,13 @@ def run_pipeline(name: str, parameters: Mapping[str, str], *, root: Path, run_di
             except (RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
                 # RuntimeError is KFP's word for a failed step; the others come from its orchestrator.
                 log.write(f"{type(error).__name__}: {error}\n")
+
+
+def stop_pipeline() -> None:
+    """From any thread: end the pipeline that runs in this process, as SIGTERM does; nothing where none runs."""
+    main = threading.main_thread().ident
+    if main is not None and _at_work.is_set():
+        signal.pthread_kill(main, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -79,9 +89,11 @@ def _children_end_with_us() -> Iterator[None]:
         raise KeyboardInterrupt(f"signal {number}")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    _at_work.set()
     try:
         yield
     finally:
+        _at_work.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.stdout.flush()

@@ -28,9 +28,19 @@ class RunRecord(Evidence):
     organization: str
     corpus_digest: str
     config_digest: str
+    trigger_reason: str = ""
+    """Why the run was started, for people."""
+    again: str | None = None
+    """Why the same corpus is trained once more under the same configuration."""
+    attempt: int = 1
+    """More than 1 where earlier attempts at this run were cut short; what they finished was kept."""
     started_at: str
+    """When the first attempt began."""
     seconds: float | None = None
+    """Of the latest attempt."""
     status: Literal["running", "blessed", "not blessed", "failed"] = "running"
+    closed: bool = False
+    """Everything is written: outcome, report, and the end of the run in MLflow."""
     mlflow_run_id: str | None = None
     tracking_uri: str | None = None
     settings: dict[str, str] = Field(default_factory=dict)

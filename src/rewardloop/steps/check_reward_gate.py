@@ -10,8 +10,8 @@ from pathlib import Path
 from rewardloop.config import GateSettings
 from rewardloop.evaluation.gate import decide
 from rewardloop.evidence import EvaluationEvidence
-from rewardloop.steps.step_run import step_run
-from rewardloop.tracking.history import champion_version
+from rewardloop.steps.step_run import run_folder, step_run
+from rewardloop.tracking.own_promotion import champion_now
 
 
 def check_reward_gate(*, evaluation: Path, store: str, settings: str) -> bool:
@@ -24,6 +24,7 @@ def check_reward_gate(*, evaluation: Path, store: str, settings: str) -> bool:
     """
     sections = json.loads(settings)
     gate = GateSettings.model_validate(sections["gate"])
+    folder = run_folder()
     with step_run("check_reward_gate", inputs=[evaluation]) as run:
         measured = EvaluationEvidence.model_validate_json((evaluation / "evidence" / "evaluation.json").read_bytes())
         verdict = decide(
@@ -31,7 +32,12 @@ def check_reward_gate(*, evaluation: Path, store: str, settings: str) -> bool:
             gate,
             candidate="",
             corpus_digest="",
-            champion_now=champion_version(store, sections["organization"]),
+            champion_now=champion_now(
+                store,
+                sections["organization"],
+                compared_with=measured.champion.version if measured.champion else None,
+                run_id=folder.name if folder else None,
+            ),
         )
         run.produced = (
             f"passed, {len(verdict.checks)} of {len(verdict.checks)} checks: alignment starts"

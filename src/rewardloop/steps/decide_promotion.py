@@ -13,7 +13,7 @@ from rewardloop.evaluation.gate import decide
 from rewardloop.evaluation.policy_gate import decide_policy
 from rewardloop.evidence import EvaluationEvidence, PolicyEvaluationEvidence, PolicyVerdict
 from rewardloop.steps.step_run import run_folder, step_run
-from rewardloop.tracking.history import champion_version
+from rewardloop.tracking.own_promotion import champion_now
 
 
 def decide_promotion(
@@ -38,6 +38,7 @@ def decide_promotion(
     sections = json.loads(settings)
     gate = GateSettings.model_validate(sections["gate"])
     inputs = [evaluation, *([policy_evaluation] if policy_evaluation else [])]
+    folder = run_folder()
     with step_run("decide_promotion", inputs=inputs, output=blessing) as run:
         measured = EvaluationEvidence.model_validate_json((evaluation / "evidence" / "evaluation.json").read_bytes())
         candidate = json.loads((evaluation / "candidate.json").read_text(encoding="utf-8"))["digest"]
@@ -46,7 +47,12 @@ def decide_promotion(
             gate,
             candidate=candidate,
             corpus_digest=corpus_digest,
-            champion_now=champion_version(store, sections["organization"]),
+            champion_now=champion_now(
+                store,
+                sections["organization"],
+                compared_with=measured.champion.version if measured.champion else None,
+                run_id=folder.name if folder else None,
+            ),
         )
         if policy_evaluation:
             align = AlignSettings.model_validate(sections["align"])

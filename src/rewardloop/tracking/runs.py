@@ -32,11 +32,15 @@ _GIVEN_URI = "MLFLOW_TRACKING_URI"
 _GIVEN_RUN = "MLFLOW_RUN_ID"
 """Set where KFP's own MLflow plugin made the parent run; that run is the plugin's to end."""
 
+_RUN_TAG = "rewardloop.run_id"
+
 Status = Literal["FINISHED", "FAILED"]
 
 
 def start_parent_run(tracking_uri: str, record: RunRecord, *, home: Path, again: str | None) -> str:
     """Start the pipeline run's MLflow run and log settings, their origins and the corpus; returns its id.
+
+    A run that was cut short has one already, which goes on: it is found by its tags, which it is created with.
 
     Args:
         tracking_uri: what ``connect`` returned.
@@ -48,19 +52,27 @@ def start_parent_run(tracking_uri: str, record: RunRecord, *, home: Path, again:
         BadInputError: the run in ``MLFLOW_RUN_ID`` is unknown, or the experiment was deleted.
     """
     client = MlflowClient(tracking_uri=tracking_uri)
-    given = os.environ.get(_GIVEN_RUN)
-    if given:
-        run_id = _existing_run(client, given, tracking_uri).info.run_id
-    else:
-        experiment = ensure_experiment(client, record.organization, home)
-        run_id = client.create_run(experiment, run_name=record.run_id).info.run_id
     tags = {
-        "rewardloop.run_id": record.run_id,
+        _RUN_TAG: record.run_id,
         "rewardloop.corpus_digest": record.corpus_digest,
         "rewardloop.config_digest": record.config_digest,
+        "rewardloop.trigger": record.trigger_reason[:MAX_PARAM_VAL_LENGTH],
+        "rewardloop.attempt": str(record.attempt),
     } | ({"rewardloop.again": again} if again else {})
+    given = os.environ.get(_GIVEN_RUN)
+    if given:
+        run = _existing_run(client, given, tracking_uri)
+    else:
+        experiment = ensure_experiment(client, record.organization, home)
+        run = _cut_short(client, experiment, record.run_id) or client.create_run(
+            experiment, run_name=record.run_id, tags=tags
+        )
+    run_id = run.info.run_id
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    # MLflow refuses another value for a parameter; places may have changed since the first attempt.
+    known = run.data.params
     params = [Param(_key(name), value[:MAX_PARAM_VAL_LENGTH]) for name, value in record.settings.items()]
+    params = [param for param in params if param.key not in known]
     for start in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
         client.log_batch(run_id, params=params[start : start + MAX_PARAMS_TAGS_PER_BATCH])
     client.log_dict(run_id, record.settings, "settings.json")
@@ -69,6 +81,19 @@ def start_parent_run(tracking_uri: str, record: RunRecord, *, home: Path, again:
     corpus = Dataset(name=f"{record.organization} feedback", digest=digest, source_type="rewardloop", source=source)
     client.log_inputs(run_id, [DatasetInput(corpus)])
     return str(run_id)
+
+
+def _cut_short(client: MlflowClient, experiment: str, run_id: str) -> Run | None:
+    """The MLflow run of an earlier attempt, at work again; steps of it that were killed are ended."""
+    found = client.search_runs([experiment], f"tags.`{_RUN_TAG}` = '{run_id}'", max_results=1)
+    if not found:
+        return None
+    run = found[0]
+    running = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}' and attributes.status = 'RUNNING'"
+    for step in client.search_runs([experiment], running):
+        client.set_terminated(step.info.run_id, status="KILLED")
+    client.update_run(run.info.run_id, status="RUNNING")
+    return run
 
 
 def ensure_experiment(client: MlflowClient, organization: str, home: Path) -> str:

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import RunRecord
 from rewardloop.tracking.connection import connect
-from rewardloop.tracking.runs import current_run, end_run, log_step, start_parent_run
+from rewardloop.tracking.runs import current_run, end_run, log_step, start_parent_run, start_step
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +80,25 @@ def test_current_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert current_run() == ("http://mlflow", "of the plugin")
     monkeypatch.setenv("REWARDLOOP_TRACKING_URI", "sqlite:///x.db")
     assert current_run() == ("sqlite:///x.db", "abc")
+
+
+def test_a_run_that_was_cut_short_goes_on_in_its_mlflow_run(uri: str, home: Path) -> None:
+    client = MlflowClient(uri)
+    first = _record(seed="0", place="/a").model_copy(update={"run_id": "cut", "trigger_reason": "37 new labels"})
+    parent = start_parent_run(uri, first, home=home, again=None)
+    killed = start_step(client, parent, "register_models").info.run_id
+    # Nothing but the run's tags is needed to find it: the process that knew its id is gone.
+    second = first.model_copy(update={"attempt": 2, "settings": {"seed": "0", "place": "/b", "new": "1"}})
+    assert start_parent_run(uri, second, home=home, again=None) == parent
+    run = client.get_run(parent)
+    assert run.info.status == "RUNNING"
+    assert run.data.params == {"seed": "0", "place": "/a", "new": "1"}
+    assert run.data.tags["rewardloop.trigger"] == "37 new labels"
+    assert run.data.tags["rewardloop.attempt"] == "2"
+    assert client.get_run(killed).info.status == "KILLED"
+    # A failed run that is tried again is at work again.
+    end_run(uri, parent, status="FAILED")
+    assert start_parent_run(uri, second, home=home, again=None) == parent
+    assert client.get_run(parent).info.status == "RUNNING"
+    other = start_parent_run(uri, first.model_copy(update={"run_id": "another"}), home=home, again=None)
+    assert other != parent

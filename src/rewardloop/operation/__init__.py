@@ -1,0 +1,1 @@
+"""The loop by itself: claims, triggers, housekeeping, drift, and who is told."""
