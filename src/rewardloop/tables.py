@@ -49,7 +49,8 @@ FEEDBACK = schema(
         "sampling": pl.String,
     }
 )
-"""A corpus snapshot has one column more, ``batch``: the digest of the batch a row came with."""
+"""A corpus snapshot has one column more, ``batch``: the digest of the batch a row came with; and another one,
+``weight``, where labels lose weight with age."""
 
 ITEMS = schema(
     {
@@ -83,6 +84,7 @@ PAIRS = schema(
         "votes": pl.Float64,  # comparisons behind p: (sum of weights)^2 / sum of squared weights
         "p_error": pl.Float64,  # standard error of p, smaller with more votes
         "gap": pl.Float64,  # |rating of a - rating of b|; null without ratings
+        "weight": pl.Float64,  # what the pair counts in training, by the age of its labels; null and 1: fully
     }
 )
 

@@ -21,12 +21,16 @@ class BatchLine(Evidence):
     """Distinct labelers; None where the source has no identities."""
     accepted_by: str | None = None
     """Who accepted the batch although validation had refused it."""
+    weight: float = 1.0
+    """What its labels weigh for their age."""
 
 
 class CorpusEvidence(Evidence):
     """The batches of this run."""
 
     digest: str
+    window: str = "all"
+    """all | last N days | decay N days, counted from the newest batch."""
     batches: list[BatchLine]
     left_out: dict[str, str] = Field(default_factory=dict)
     """Batch digest -> why it is not part of the corpus."""

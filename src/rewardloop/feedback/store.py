@@ -8,13 +8,13 @@ anchors follow from the two. Whoever opens the store next finishes what a crash 
 import io
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import polars as pl
 from pydantic import ValidationError
 
-from rewardloop.config import SplitSettings
+from rewardloop.config import CorpusSettings, SplitSettings
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.set_aside import choose_anchors, choose_golden_documents, golden_rows
 from rewardloop.feedback.store_files import (
@@ -30,6 +30,7 @@ from rewardloop.feedback.store_files import (
     StoreFile,
     batch_digest,
     corpus_digest,
+    window_text,
 )
 from rewardloop.storage import Storage
 from rewardloop.tables import FEEDBACK
@@ -125,17 +126,38 @@ class FeedbackStore:
         return acceptance.by if acceptance else None
 
     # Corpora ---------------------------------------------------------------------------------------------------------
-    def current_corpus(self) -> Corpus:
-        """All committed batches, oldest first, but refused ones that nobody accepted."""
-        batches: list[CorpusBatch] = []
+    def current_corpus(self, wanted: CorpusSettings | None = None) -> Corpus:
+        """Committed batches inside the window, oldest first, but refused ones that nobody accepted.
+
+        Args:
+            wanted: the window policy; all batches where it is left out. Ages are counted from the newest batch that
+                is not refused.
+        """
+        wanted = wanted or CorpusSettings()
+        inside: list[tuple[BatchManifest, str | None]] = []
         left_out: dict[str, str] = {}
         for batch in self.batches():
             refusal, accepted_by = self.refusal(batch.digest), self.accepted_by(batch.digest)
             if refusal is None or accepted_by is not None:
-                batches.append(CorpusBatch(digest=batch.digest, accepted_by=accepted_by))
+                inside.append((batch, accepted_by))
             else:
                 left_out[batch.digest] = "refused: " + "; ".join(refusal)
-        return Corpus(digest=corpus_digest(batches), batches=batches, left_out=left_out)
+        window = window_text(wanted)
+        if inside and wanted.days is not None:
+            oldest = inside[-1][0].ingested_at - timedelta(days=wanted.days)
+            why = f"outside the window: {window}, counted from the newest batch"
+            left_out |= {batch.digest: why for batch, _ in inside if batch.ingested_at < oldest}
+        batches = [CorpusBatch(digest=one.digest, accepted_by=by) for one, by in inside if one.digest not in left_out]
+        return Corpus(digest=corpus_digest(batches, window), window=window, batches=batches, left_out=left_out)
+
+    def batch_weights(self, corpus: Corpus) -> dict[str, float]:
+        """What a label of each batch weighs: 0.5 ** (age / half-life), 1 for the newest; 1 for all without decay."""
+        times = {batch.digest: self.batch(batch.digest).ingested_at for batch in corpus.batches}
+        half_life = corpus.half_life_days
+        if half_life is None or not times:
+            return dict.fromkeys(times, 1.0)
+        newest = max(times.values())
+        return {digest: 0.5 ** ((newest - at) / timedelta(days=half_life)) for digest, at in times.items()}
 
     def write_corpus(self, corpus: Corpus) -> None:
         """Keep what a run is about to read. Equal digests have equal batches; what was left out is the latest word."""

@@ -3,14 +3,16 @@
 import hashlib
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rewardloop.config import SplitSettings
+from rewardloop.config import CorpusSettings, SplitSettings
 
 NORMALIZATION = "nfkc-casefold-spaces-1"
 """Names what ``rewardloop.records.normalize_text`` does; a change of it needs another name."""
+
+_WINDOW = r"^(all|last \S+ days|decay \S+ days)$"
 
 
 class StoreFile(BaseModel):
@@ -95,12 +97,19 @@ class CorpusBatch(StoreFile):
 
 
 class Corpus(StoreFile):
-    """A set of batches under the window policy "all"; ``left_out``: batch digest -> why."""
+    """A set of batches under a window policy; ``left_out``: batch digest -> why."""
 
     digest: str
-    window: Literal["all"] = "all"
+    window: Annotated[str, Field(pattern=_WINDOW)] = "all"
+    """all | last N days | decay N days"""
     batches: list[CorpusBatch]
     left_out: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def half_life_days(self) -> float | None:
+        """Age at which labels weigh half; None where they all weigh the same."""
+        kind, _, rest = self.window.partition(" ")
+        return float(rest.removesuffix(" days")) if kind == "decay" else None
 
 
 class GoldenGeneration(StoreFile):
@@ -127,3 +136,12 @@ def corpus_digest(batches: Iterable[CorpusBatch], window: str = "all") -> str:
     """SHA-256 over window policy, sorted batch digests and which of them were accepted against validation."""
     lines = sorted(f"{batch.digest} {batch.accepted_by is not None}" for batch in batches)
     return hashlib.sha256("\n".join([window, *lines]).encode()).hexdigest()
+
+
+def window_text(settings: CorpusSettings) -> str:
+    """The window policy in words, as it enters the corpus's digest: "all", "last 30 days", "decay 60 days"."""
+    if settings.window == "all":
+        return "all"
+    days = settings.days if settings.window == "last_days" else settings.half_life_days
+    kind = settings.window.removesuffix("_days")
+    return f"{kind} {str(days).removesuffix('.0')} days"

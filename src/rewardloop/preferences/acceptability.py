@@ -1,10 +1,10 @@
 """Which answers may be shown, as far as the feedback says: explicit verdicts, else ratings, else comparisons.
 
 One corpus has one source of acceptability, so that a threshold means one thing: explicit ``acceptable`` labels of any
-criterion where there are any, else a mean rating that reaches ``preferences.acceptable_rating`` where that is set, else
-whether an answer won more than half of its comparisons. ``preferences.acceptable_from`` asks for one of them instead.
-Comparisons of texts that only meet because they were grouped say nothing of the kind: any text is better than some
-other one.
+criterion where the random sample has any (verdicts on answers that were picked on purpose do not make them the source),
+else a mean rating that reaches ``preferences.acceptable_rating`` where that is set, else whether an answer won more
+than half of its comparisons. ``preferences.acceptable_from`` asks for one of them instead. Comparisons of texts that
+only meet because they were grouped say nothing of the kind: any text is better than some other one.
 
 In: labels, mean ratings and pairs. Out: a verdict per answer, and where it comes from in words.
 """
@@ -34,7 +34,7 @@ def acceptability(
         BadInputError: the source that was asked for decides no answer.
     """
     explicit = values.filter(kind="acceptable")
-    if source == "labels" or (source == "auto" and not explicit.is_empty()):
+    if source == "labels" or (source == "auto" and not explicit.filter(sampling="random").is_empty()):
         shares = explicit.group_by("answer").agg(pl.col("value").mean())
         return _asked(_more_than_half(shares), source), "explicit verdicts, the majority decides"
     if source == "ratings" and cut is None:

@@ -18,9 +18,10 @@ class Answers(NamedTuple):
 
     ``answers``: answer, group, response, response_id, model.
     ``values``: answer, group, who (one person's labels share it), sheet, kind, criterion, value (higher is better);
-    labeler and labeler_kind of who gave it; row, batch and segment of the record it came with, and the 0-based position
-    of the answer in that record. ``who`` is above 0 for labelers with an identity. Values of one kind on one sheet can
-    be compared: a person's ratings or verdicts on all answers, but the ranks or choices of one label only.
+    labeler and labeler_kind of who gave it; row, batch, segment and sampling of the record it came with, the 0-based
+    position of the answer in that record, and the weight that its age leaves it (1 in a window that does not decay).
+    ``who`` is above 0 for labelers with an identity. Values of one kind on one sheet can be compared: a person's
+    ratings or verdicts on all answers, but the ranks or choices of one label only.
     """
 
     groups: pl.DataFrame
@@ -31,6 +32,8 @@ class Answers(NamedTuple):
 def unfold(feedback: pl.DataFrame) -> Answers:
     """Take the rows of a corpus snapshot apart; the result does not depend on their order."""
     rows = feedback.sort("content", "record").with_row_index("row")
+    if "weight" not in rows.columns:
+        rows = rows.with_columns(pl.lit(1.0).alias("weight"))
     groups = (
         rows.group_by("content")
         .agg(
@@ -49,7 +52,7 @@ def unfold(feedback: pl.DataFrame) -> Answers:
     listed = (
         rows.join(groups.select("content", "group"), on="content")
         .with_columns(pl.int_ranges(pl.col("responses").list.len(), dtype=pl.Int32).alias("position"))
-        .select("row", "group", "batch", "segment", "responses", "position")
+        .select("row", "group", "batch", "segment", "sampling", "weight", "responses", "position")
         .explode("responses", "position")
         .unnest("responses")
         .rename({"content": "response"})
@@ -87,9 +90,11 @@ def unfold(feedback: pl.DataFrame) -> Answers:
             "labeler",
             "labeler_kind",
             "segment",
+            "sampling",
             "batch",
             "row",
             "position",
+            "weight",
         )
         .sort("answer", "who", "sheet", "kind", "criterion", "value", "row")
     )

@@ -48,7 +48,8 @@ def build(
     """Build items and pairs.
 
     Args:
-        feedback: a corpus snapshot: ``FEEDBACK`` rows with their ``batch``.
+        feedback: a corpus snapshot: ``FEEDBACK`` rows with their ``batch``, and ``weight`` where labels lose weight
+            with age.
         preferences: criterion, size of groups, least votes, cut of acceptable ratings.
         splits: shares of documents.
         evaluation: most held-out pairs and the seed.
@@ -63,6 +64,12 @@ def build(
     unfolded = unfold(kept)
     taken = unfolded._replace(values=weigh_segments(unfolded.values, preferences.segments))
     on_criterion = taken.values.filter(criterion=preferences.criterion)
+    # By age alone: what segments and reliability make of a label shifts p, not how much its pair is trained on.
+    ages = (
+        unfolded.values.filter(criterion=preferences.criterion)
+        .group_by("answer")
+        .agg(pl.col("weight").mean().alias("age_weight"))
+    )
     answers = taken.answers.join(_group(taken, kept, on_criterion, preferences), on="group")
 
     inside = grouping.pairs_inside(answers, "bunch").join(
@@ -109,7 +116,7 @@ def build(
     test = _documents_of(_far_apart(pairs.filter(split="test"), ratings, evaluation.min_rating_gap), answers)
     return Preferences(
         items=items.select(ITEMS.names()).cast(ITEMS),
-        pairs=_pairs(pairs, items),
+        pairs=_pairs(pairs, items, ages),
         left_out=left_out,
         groups_used=len(feedback) - sum(left_out.values()),
         acceptability=source,
@@ -183,8 +190,9 @@ def _items(used: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _pairs(pairs: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
-    place = items.select("answer", "item", "group", "rating")
+def _pairs(pairs: pl.DataFrame, items: pl.DataFrame, ages: pl.DataFrame) -> pl.DataFrame:
+    """``PAIRS``; a pair weighs the mean of its two answers, and an answer the mean of its labels."""
+    place = items.select("answer", "item", "group", "rating").join(ages, on="answer", how="left")
     return (
         pairs.join(place, left_on="a", right_on="answer")
         .join(place, left_on="b", right_on="answer", suffix="_b")
@@ -197,6 +205,7 @@ def _pairs(pairs: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
             "votes",
             "p_error",
             (pl.col("rating") - pl.col("rating_b")).abs().alias("gap"),
+            ((pl.col("age_weight") + pl.col("age_weight_b")) / 2).fill_null(1.0).alias("weight"),
         )
         .cast(PAIRS)
         .sort("a", "b")

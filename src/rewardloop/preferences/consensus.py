@@ -28,7 +28,7 @@ def votes(pairs: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
         after, null where they do not stand in one record; weight: that of the label, else 1.
     """
     sheet = ["sheet", "kind"]
-    weight = _WEIGHT.first() if "weight" in values.columns else pl.lit(1.0).alias("weight")
+    weight = _WEIGHT.mean() if "weight" in values.columns else pl.lit(1.0).alias("weight")
     judged = (
         values.group_by(*sheet, "who", "answer")
         .agg(

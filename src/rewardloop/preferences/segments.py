@@ -36,17 +36,20 @@ def weight_of(settings: SegmentSettings, segment: str | None) -> float:
 
 
 def weigh_segments(values: pl.DataFrame, settings: SegmentSettings) -> pl.DataFrame:
-    """``Answers.values`` with ``weight`` by segment, without those that do not count."""
+    """``Answers.values`` with their ``weight`` times that of the segment, without those that do not count."""
     table = values.select("segment").unique()
     weights = [weight_of(settings, segment) for segment in table["segment"]]
     return (
         values.join(
-            table.with_columns(pl.Series("weight", weights, dtype=pl.Float64)),
+            table.with_columns(pl.Series("factor", weights, dtype=pl.Float64)),
             on="segment",
             nulls_equal=True,
             maintain_order="left",
         )
-    ).filter(pl.col("weight") > 0)
+        .filter(pl.col("factor") > 0)
+        .with_columns(pl.col("weight") * pl.col("factor"))
+        .drop("factor")
+    )
 
 
 def between_segments(cast: pl.DataFrame, pairs: pl.DataFrame) -> dict[str, dict[str, Estimate]]:

@@ -4,8 +4,8 @@ In: feedback rows. Out: the split of each row, or why it is left out. A document
 document, so that what a champion was trained on never becomes its test when more feedback comes. Texts without a prompt
 may be part of several documents or lists: such a text stays in the first of golden, train, validation, calibration and
 test that has it, and rows of later splits that hold it are left out. Golden documents are frozen. What was picked on
-purpose is never judged by; comparisons of a policy with its reference are trained on only, since answers of one policy
-would move the score scale that validation gives.
+purpose (hard answers, comparisons of a policy with its reference) is trained on only: it is never judged by, and
+answers of one policy or near one threshold would move the score scale that validation gives.
 """
 
 import numpy as np
@@ -15,8 +15,7 @@ from rewardloop.config import SplitSettings
 from rewardloop.records import bucket, normalize_text
 
 HELD_OUT = ("calibration", "test", "golden")
-NOT_RANDOM = "not sampled at random, so it cannot enter calibration, test or golden"
-TRAINED_ONLY = "sampled for a comparison, which is only trained on, so it cannot enter validation"
+NOT_RANDOM = "not sampled at random, so it is only trained on"
 TOUCHES_GOLDEN = "shares a text with the golden set"
 SHARES_TEXT = "shares a text with another document that is trained on, or comes in an earlier split"
 _PRECEDENCE = {split: place for place, split in enumerate(("golden", "train", "validation", "calibration", "test"))}
@@ -29,17 +28,14 @@ def place_rows(feedback: pl.DataFrame, settings: SplitSettings, golden: frozense
     names = np.array(["train", "validation", "calibration", "test"])
     places = np.searchsorted(edges, [bucket(settings.salt, document) for document in documents], side="right")
     table = pl.DataFrame({"document": documents, "split": names[places]}, schema_overrides={"split": pl.String})
-    held_out = pl.col("split").is_in(HELD_OUT)
     placed = (
         feedback.join(table, on="document", how="left", maintain_order="left")
         .with_columns(
             pl.when(pl.col("document").is_in(list(golden))).then(pl.lit("golden")).otherwise("split").alias("split")
         )
         .with_columns(
-            pl.when(held_out & (pl.col("sampling") != "random"))
+            pl.when((pl.col("split") != "train") & (pl.col("sampling") != "random"))
             .then(pl.lit(NOT_RANDOM))
-            .when((pl.col("split") == "validation") & (pl.col("sampling") == "comparison"))
-            .then(pl.lit(TRAINED_ONLY))
             .alias("why")
         )
         .with_row_index("row")

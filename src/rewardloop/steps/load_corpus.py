@@ -1,7 +1,7 @@
 """Bring the batches of a corpus together as one snapshot.
 
-In: the feedback store and the digest of a corpus written there. Out: ``records.parquet`` (the FEEDBACK columns and
-``batch``) and the corpus evidence, with what people said of earlier policies.
+In: the feedback store and the digest of a corpus written there. Out: ``records.parquet`` (the FEEDBACK columns,
+``batch`` and, in a window that decays, ``weight``) and the corpus evidence, with what people said of earlier policies.
 """
 
 from pathlib import Path
@@ -36,9 +36,13 @@ def load_corpus(*, store: str, corpus_digest: str, code_version: str, corpus: Pa
             raise BadInputError(f"{store}: no batch to train on; ingest one, or accept a refused one:{reasons}")
         frames: list[pl.DataFrame] = []
         lines: list[BatchLine] = []
+        weights = feedback.batch_weights(wanted)
         for batch in wanted.batches:
             manifest = feedback.batch(batch.digest)
-            frames.append(feedback.read_batch(batch.digest).with_columns(batch=pl.lit(batch.digest)))
+            frame = feedback.read_batch(batch.digest).with_columns(batch=pl.lit(batch.digest))
+            if wanted.half_life_days is not None:
+                frame = frame.with_columns(weight=pl.lit(weights[batch.digest]))
+            frames.append(frame)
             lines.append(
                 BatchLine(
                     digest=batch.digest,
@@ -49,6 +53,7 @@ def load_corpus(*, store: str, corpus_digest: str, code_version: str, corpus: Pa
                     labels=manifest.labels,
                     labelers=manifest.labelers,
                     accepted_by=batch.accepted_by,
+                    weight=weights[batch.digest],
                 )
             )
         # Rows of a refused batch may have come again before somebody accepted it after all.
@@ -59,6 +64,7 @@ def load_corpus(*, store: str, corpus_digest: str, code_version: str, corpus: Pa
             "corpus",
             CorpusEvidence(
                 digest=corpus_digest,
+                window=wanted.window,
                 batches=lines,
                 left_out=wanted.left_out,
                 groups=records.height,

@@ -17,6 +17,7 @@ from rewardloop.evidence import BatchVerdict, CorpusEvidence, ValidationEvidence
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.feedback.validation import BatchResult, Validator
 from rewardloop.steps.step_run import StepRun, step_run
+from rewardloop.tables import FEEDBACK
 
 _SHOWN = 3
 
@@ -49,13 +50,13 @@ def validate_feedback(
         _check_criterion(records, criterion)
         validator = Validator(limits, criterion, data_docs)
         results = [
-            validator.judge(str(digest), part.drop("batch"))
+            validator.judge(str(digest), part.select(FEEDBACK.names()))
             for (digest,), part in records.partition_by("batch", as_dict=True, maintain_order=True).items()
         ]
         opened = FeedbackStore.open(store)
         for result in results:
             if result.failed:
-                rows = records.filter(batch=result.digest)
+                rows = records.filter(batch=result.digest).select(*FEEDBACK.names(), "batch")
                 opened.quarantine(result.digest, "validation", _quarantined(rows, result))
         refused = [result for result in results if result.reasons and not accepted.get(result.digest)]
         _write_evidence(run, results, {result.digest for result in refused}, accepted, limits)
@@ -64,6 +65,9 @@ def validate_feedback(
         if refused:
             raise BadInputError(_explain(refused, about, records))
         kept = pl.concat([result.kept.with_columns(pl.lit(result.digest).alias("batch")) for result in results])
+        if "weight" in records.columns:
+            weights = records.select("batch", "weight").unique()
+            kept = kept.join(weights, on="batch", how="left", maintain_order="left")
         if kept.is_empty():
             raise BadInputError("validate_feedback: every row is in quarantine, nothing is left to train on")
         kept.write_parquet(validated / "records.parquet")

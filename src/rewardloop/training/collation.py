@@ -32,6 +32,8 @@ class Group:
     """Comparisons behind each p; empty: one each."""
     gap: tuple[float, ...] = ()
     """Rating of a minus rating of b; empty, or NaN: not rated."""
+    weight: tuple[float, ...] = ()
+    """What each pair counts by the age of its labels; empty: 1 each."""
 
     @property
     def responses(self) -> int:
@@ -104,8 +106,11 @@ def encode_groups(items: pl.DataFrame, pairs: pl.DataFrame, encoder: Encoder) ->
             tokens[item] = encoded
             rating[item] = np.nan if value is None else value
     kept = pairs.filter(pl.col("a").is_in(list(tokens)) & pl.col("b").is_in(list(tokens)))
-    by_group = kept.sort("group", "a", "b").group_by("group", maintain_order=True).agg("a", "b", "p", "votes")
-    for group, first, second, p, votes in by_group.iter_rows():
+    aged = "weight" in kept.columns and bool((kept["weight"] != 1).any())
+    if not aged:
+        kept = kept.with_columns(pl.lit(None, pl.Float64).alias("weight"))
+    by_group = kept.sort("group", "a", "b").group_by("group", maintain_order=True).agg("a", "b", "p", "votes", "weight")
+    for group, first, second, p, votes, weight in by_group.iter_rows():
         members = sorted({*first, *second})
         blocks, order = share_prompts([(tokens[item].prompt, tokens[item].response) for item in members])
         place = {members[position]: number for number, position in enumerate(order)}
@@ -118,6 +123,7 @@ def encode_groups(items: pl.DataFrame, pairs: pl.DataFrame, encoder: Encoder) ->
                 p=tuple(p),
                 votes=tuple(1.0 if count is None else count for count in votes),
                 gap=tuple(rating[i] - rating[j] for i, j in zip(first, second, strict=True)),
+                weight=tuple(1.0 if value is None else value for value in weight) if aged else (),
             )
         )
     return result
@@ -159,4 +165,7 @@ def _pairs(groups: Sequence[Group], offsets: "np.ndarray[tuple[int], np.dtype[np
         group_P=flat([index for index, group in enumerate(groups) for _ in group.a]),
         votes_P=numbers([votes for group in groups for votes in group.votes or [1.0] * len(group.a)]),
         gap_P=numbers([gap for group in groups for gap in group.gap or [np.nan] * len(group.a)]),
+        weight_P=numbers([weight for group in groups for weight in group.weight or [1.0] * len(group.a)])
+        if any(group.weight for group in groups)
+        else None,
     )

@@ -28,10 +28,20 @@ class Pairs(NamedTuple):
     """float: comparisons behind p."""
     gap_P: Tensor
     """float: rating of the first minus rating of the second; NaN where they were not rated."""
+    weight_P: Tensor | None = None
+    """float: what the pair counts by the age of its labels; None: 1 each."""
 
     def to(self, device: torch.device) -> "Pairs":
         """The same pairs on ``device``."""
-        return Pairs(*(value.to(device) for value in self))
+        return Pairs(
+            self.a_P.to(device),
+            self.b_P.to(device),
+            self.p_P.to(device),
+            self.group_P.to(device),
+            self.votes_P.to(device),
+            self.gap_P.to(device),
+            None if self.weight_P is None else self.weight_P.to(device),
+        )
 
 
 class Objective(NamedTuple):
@@ -43,9 +53,11 @@ class Objective(NamedTuple):
     label_smoothing: float = 0.0
     mean_votes: float | None = None
     """Set to weigh pairs by their votes: the mean over the training split, so that weights average 1."""
+    mean_weight: float = 1.0
+    """Mean weight by age over the training split, so that old labels do not shrink every step."""
 
     @classmethod
-    def of(cls, settings: TrainingSettings, mean_votes: float) -> "Objective":
+    def of(cls, settings: TrainingSettings, mean_votes: float, mean_weight: float = 1.0) -> "Objective":
         """The objective of a configuration."""
         return cls(
             centering=settings.centering,
@@ -53,6 +65,7 @@ class Objective(NamedTuple):
             margin_scale=settings.margin_scale,
             label_smoothing=settings.label_smoothing,
             mean_votes=mean_votes if settings.weight_by_votes else None,
+            mean_weight=mean_weight,
         )
 
 
@@ -123,6 +136,8 @@ def group_loss(scores_N: Tensor, pairs: Pairs, group_N: Tensor, groups: int, obj
     if objective.mean_votes is not None:
         # Over all pairs the weights average 1; inside a group they need not, or votes would not count at K = 2.
         loss_P = loss_P * vote_weights(pairs.votes_P, objective.mean_votes)
+    if pairs.weight_P is not None:
+        loss_P = loss_P * (pairs.weight_P / objective.mean_weight)
     loss_G = _mean_by_group(loss_P, torch.ones_like(loss_P), pairs.group_P, groups)
     if objective.centering:
         loss_G = loss_G + objective.centering * centering(scores_N, group_N, groups)

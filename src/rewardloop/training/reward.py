@@ -73,7 +73,8 @@ class RewardTrainer:
         self.right_after: list[int] = []
         self.budget = self._budget()
         votes = [count for group in self.train for count in group.votes or [1.0] * len(group.a)]
-        self.objective = Objective.of(settings, float(np.mean(votes)))
+        ages = [weight for group in self.train for weight in group.weight or [1.0] * len(group.a)]
+        self.objective = Objective.of(settings, float(np.mean(votes)), float(np.mean(ages)))
         self.order = Order(len(self.train), settings.groups_per_step, settings.epochs, settings.seed)
         self.steps = self.order.steps
         self.trained_parameters = sum(value.numel() for value in model.parameters() if value.requires_grad)

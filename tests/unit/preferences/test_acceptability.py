@@ -8,7 +8,12 @@ from rewardloop.preferences.acceptability import Source, acceptability
 
 # Answer 2 is a tie in every source that can have one.
 VALUES = pl.DataFrame(
-    {"answer": [0, 0, 0, 1, 2, 2], "kind": ["acceptable"] * 6, "value": [1.0, 1.0, 0.0, 0.0, 1.0, 0.0]}
+    {
+        "answer": [0, 0, 0, 1, 2, 2],
+        "kind": ["acceptable"] * 6,
+        "sampling": ["random", "active", "random", "random", "random", "random"],
+        "value": [1.0, 1.0, 0.0, 0.0, 1.0, 0.0],
+    }
 )
 RATINGS = pl.DataFrame({"answer": [0, 1, 2], "rating": [1.0, 3.0, 2.0]})
 PAIRS = pl.DataFrame({"a": [0, 1, 2], "b": [1, 2, 0], "p": [0.9, 0.6, 0.5]})
@@ -33,6 +38,12 @@ def test_the_source_that_is_asked_for_decides(source: Source, expected: dict[int
     known, said = acceptability(VALUES, RATINGS, PAIRS, 2.0, source)
     assert verdicts(known) == expected
     assert said == words
+
+
+def test_verdicts_that_were_asked_for_on_purpose_do_not_become_the_source() -> None:
+    picked = VALUES.with_columns(sampling=pl.lit("active"))
+    assert acceptability(picked, RATINGS, PAIRS, 2.0)[1] == "mean rating >= 2"
+    assert acceptability(picked, RATINGS, PAIRS, 2.0, "labels")[1] == "explicit verdicts, the majority decides"
 
 
 def test_auto_takes_the_first_there_is() -> None:

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from rewardloop.config import EvaluationSettings, PreferenceSettings, SplitSettings
 from rewardloop.preferences.build import Preferences, build
 from rewardloop.preferences.groups import ALONE, NO_PARTNER, NO_VERDICT, pairs_across
-from rewardloop.preferences.splits import NOT_RANDOM, SHARES_TEXT, TOUCHES_GOLDEN, TRAINED_ONLY, place_rows
+from rewardloop.preferences.splits import NOT_RANDOM, SHARES_TEXT, TOUCHES_GOLDEN, place_rows
 from rewardloop.records import FeedbackGroup, document_key
 from rewardloop.tables import ITEMS, PAIRS
 from tests.unit.preferences.feedback import choice, frame, group, ranking, rated_texts, rating
@@ -179,17 +179,11 @@ def test_golden_documents_are_golden_and_their_neighbours_are_left_out() -> None
     assert result.left_out == {TOUCHES_GOLDEN: 1}
 
 
-def test_what_was_picked_on_purpose_is_trained_on_and_never_judged_by() -> None:
-    result = built(prompted(200, sampling="active"))
-    assert set(result.items["split"]) == {"train", "validation"}
-    assert result.left_out[NOT_RANDOM] == 200 - result.groups_used
-
-
-def test_comparisons_of_a_policy_are_trained_on_only() -> None:
-    result = built(prompted(200, sampling="comparison"))
+@pytest.mark.parametrize("sampling", ["active", "comparison", "control"])
+def test_what_was_picked_on_purpose_is_trained_on_only(sampling: str) -> None:
+    result = built(prompted(200, sampling=sampling))
     assert set(result.items["split"]) == {"train"}
-    assert set(result.left_out) == {NOT_RANDOM, TRAINED_ONLY}
-    assert sum(result.left_out.values()) == 200 - result.groups_used
+    assert result.left_out == {NOT_RANDOM: 200 - result.groups_used}
 
 
 def test_what_is_labeled_again_on_purpose_stays_in_the_random_sample() -> None:

@@ -90,3 +90,18 @@ def test_responses_whose_prompt_was_cut_differently_do_not_share_it(tiny_base: s
 def test_over_length_groups_are_counted_and_padding_is_in_the_size() -> None:
     assert SECOND.size(Reading("packed")) == 5
     assert SECOND.size(Reading("padded")) == 9
+
+
+def test_weights_by_age_reach_the_batch_and_are_left_out_where_all_are_one(encoder: Encoder) -> None:
+    items, pairs = tables(["a", "b", "c", "d"], [(0, 0, 1, 1.0), (1, 2, 3, 1.0)])
+    old = pl.when(pl.col("group") == 0).then(0.25).alias("weight")  # null, as in tables without ages, counts fully
+    aged, plain = (
+        encode_groups(items, table, encoder).groups
+        for table in (pairs.with_columns(old), pairs.with_columns(weight=1.0))
+    )
+    assert [group.weight for group in aged] == [(0.25,), (1.0,)]
+    assert [group.weight for group in plain] == [(), ()]
+    packed, weightless = (collate(groups, Reading("packed"), 0).pairs.weight_P for groups in (aged, plain))
+    assert packed is not None
+    assert packed.tolist() == [0.25, 1.0]
+    assert weightless is None
