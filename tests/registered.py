@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -34,14 +35,22 @@ class Candidate:
     def store(self) -> str:
         return str(self.folder / "store")
 
-    def register(self, *, output: str = "registration", corpus: str = "corpus-1", store: str | None = None) -> Path:
+    def register(
+        self,
+        *,
+        output: str = "registration",
+        corpus: str = "corpus-1",
+        store: str | None = None,
+        mode: Literal["auto", "approval"] = "auto",
+    ) -> Path:
         registration = self.folder / output
+        sections = {"threshold": {"alpha": 0.05, "delta": 0.1}, "promotion": {"mode": mode}}
         register_models(
             reward_model=self.folder / "reward_model",
             evaluation=self.folder / "evaluation",
             blessing=self.folder / "blessing",
             store=store or self.store,
-            settings=json.dumps({"organization": self.organization, "threshold": {"alpha": 0.05, "delta": 0.1}}),
+            settings=json.dumps({"organization": self.organization, **sections}),
             tracking_uri=self.tracking_uri,
             corpus_digest=corpus,
             config_digest="config-1",

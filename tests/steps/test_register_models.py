@@ -7,10 +7,12 @@ import pytest
 from mlflow import MlflowClient
 
 from rewardloop.errors import NotBlessedError, RewardloopError
-from rewardloop.evidence import RegistrationEvidence, StepRecord
+from rewardloop.evidence import Check, RegistrationEvidence, StepRecord
 from rewardloop.storage import Storage
 from rewardloop.tracking.connection import connect
 from rewardloop.tracking.history import History
+from rewardloop.tracking.promotion import approve, promote, rollback
+from rewardloop.tracking.registry import open_version
 from tests.registered import Candidate, bless, make_candidate, write
 from tests.run_folders import evaluation
 
@@ -77,6 +79,84 @@ def test_equal_weights_with_another_threshold_are_another_version(candidate: Can
     assert (evidence.version, evidence.threshold) == ("2", 0.3)
     version = MlflowClient(candidate.tracking_uri).get_model_version_by_alias(candidate.name, "champion")
     assert version.tags["threshold"] == "0.3"
+
+
+def test_approval_needs_a_person(candidate: Candidate) -> None:
+    evidence = _evidence(candidate.register(mode="approval"))
+    assert (evidence.version, evidence.champion, evidence.waiting) == ("1", False, True)
+    assert (evidence.history_sequence, evidence.previous) == (None, None)
+    record = StepRecord.model_validate_json(
+        (candidate.folder / "registration" / "steps" / "register_models.json").read_bytes()
+    )
+    assert record.produced == f"{candidate.name} version 1, waiting for approval, threshold 0.412"
+    history = History(Storage.open(candidate.store), candidate.name)
+    assert history.records() == []
+    client = MlflowClient(candidate.tracking_uri)
+    assert {name: str(one) for name, one in client.get_registered_model(candidate.name).aliases.items()} == {
+        "candidate": "1"
+    }
+    assert _evidence(candidate.register(output="again", mode="approval")) == evidence
+    said = {"by": "bob", "reason": "read the samples", "store": candidate.store}
+    record = approve(candidate.name, "1", tracking_uri=candidate.tracking_uri, compare=_never, **said)
+    assert (record.who, record.threshold) == ("bob", 0.412)
+    late = _evidence(candidate.register(output="late", mode="approval"))
+    assert (late.champion, late.waiting, late.history_sequence) == (True, False, 1)
+    assert len(client.search_model_versions(f"name = '{candidate.name}'")) == 1
+
+
+def test_a_resumed_run_does_not_promote_again_what_was_rolled_back(candidate: Candidate) -> None:
+    """Killed after its promotion and gone on with after somebody rolled it back: the person has the last word."""
+    history = History(Storage.open(candidate.store), candidate.name)
+    candidate.register()
+    path = candidate.folder / "evaluation" / "scoring.json"
+    write(path, json.loads(path.read_text()) | {"threshold": 0.3})
+    bless(candidate, champion="1")
+    candidate.register(output="second")
+    back = {"store": candidate.store, "tracking_uri": candidate.tracking_uri, "who": "ann", "why": "it blocks all"}
+    rollback(candidate.name, **back)
+    evidence = _evidence(candidate.register(output="resumed"))
+    assert (evidence.version, evidence.champion, evidence.waiting, evidence.history_sequence) == ("2", False, False, 2)
+    assert [(one.action, one.version) for one in history.records()] == [
+        ("promote", "1"),
+        ("promote", "2"),
+        ("rollback", "1"),
+    ]
+
+
+def test_a_version_that_was_left_half_made_is_completed(candidate: Candidate) -> None:
+    candidate.register()
+    client = MlflowClient(candidate.tracking_uri)
+    tags = dict(client.get_model_version(candidate.name, "1").tags)
+    assert (tags["blessed"], tags["blessed_against"]) == ("true", "none")
+    client.delete_model_version_tag(candidate.name, "1", "blessed")
+    client.delete_registered_model_alias(candidate.name, "candidate")
+    store = str(candidate.folder / "another store")
+    with pytest.raises(NotBlessedError, match="was not blessed"):
+        promote(
+            candidate.name,
+            "1",
+            store=store,
+            tracking_uri=candidate.tracking_uri,
+            who="ann",
+            why="a test",
+            compare=_never,
+        )
+    assert _evidence(candidate.register(output="again", store=store)).version == "1"
+    assert dict(client.get_model_version(candidate.name, "1").tags) == tags
+    assert str(client.get_registered_model(candidate.name).aliases["candidate"]) == "1"
+
+
+def test_the_reference_of_drift_travels_with_the_version(candidate: Candidate) -> None:
+    content = b"a reference"
+    (candidate.folder / "evaluation" / "reference.parquet").write_bytes(content)
+    candidate.register()
+    with open_version(f"models:/{candidate.name}/1", candidate.tracking_uri) as (folder, _):
+        assert (folder / "reference.parquet").read_bytes() == content
+        assert "reference.parquet" in json.loads((folder / "manifest.json").read_text())
+
+
+def _never(candidate: str, champion: str) -> list[Check]:
+    raise AssertionError(f"{candidate} was compared with {champion}")
 
 
 def test_not_blessed(candidate: Candidate) -> None:

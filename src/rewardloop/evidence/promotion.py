@@ -62,6 +62,8 @@ class PolicyRegistration(Evidence):
     """``models:/NAME/VERSION`` that it was aligned to."""
     previous: str | None
     manifest_digest: str
+    waiting: bool = False
+    """Registered as a candidate that a person has to approve."""
 
 
 class RegistrationEvidence(Evidence):
@@ -70,9 +72,12 @@ class RegistrationEvidence(Evidence):
     name: str
     version: str
     champion: bool
+    waiting: bool = False
+    """Blessed, and a candidate until a person approves it (``promotion.mode: approval``)."""
     previous: str | None
     threshold: float | None
-    history_sequence: int
+    history_sequence: int | None
+    """Of the record that made it the champion; None where none did."""
     manifest_digest: str
     parity_difference: float
     """Largest difference between fixture scores and scores after reloading from the registry."""

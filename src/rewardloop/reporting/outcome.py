@@ -68,9 +68,10 @@ def _registered(evidence: RunEvidence, blessing: Blessing, registration: Registr
 
 def _blessed(blessing: Blessing, registration: RegistrationEvidence) -> Outcome:
     policy, verdict = registration.policy, blessing.policy
-    headline = f"Blessed: {_place(registration)}{'' if registration.champion else '; the champion has not changed'}."
+    headline = f"Blessed: {_place(registration)}{_stays(registration)}."
     if policy:
-        headline += f" The policy aligned to it is {policy.name} version {policy.version}."
+        waits = ", waiting for approval too" if policy.waiting else ""
+        headline += f" The policy aligned to it is {policy.name} version {policy.version}{waits}."
     reasons = blessing.reasons or [f"All {len(blessing.checks)} checks of the gate passed."]
     if verdict:
         passed = verdict.reasons or [f"all {len(verdict.checks)} checks of its gate passed."]
@@ -90,13 +91,27 @@ def _version(registration: RegistrationEvidence) -> str:
 
 
 def _place(registration: RegistrationEvidence) -> str:
-    where = ", which is now the champion" if registration.champion else ", as a candidate"
+    if registration.waiting:
+        where = ", waiting for approval"
+    else:
+        where = ", which is now the champion" if registration.champion else ", as a candidate"
     return f"registered as {_version(registration)}{where}"
+
+
+def _stays(registration: RegistrationEvidence) -> str:
+    return "" if registration.champion else "; the champion has not changed"
 
 
 def _ask(registration: RegistrationEvidence) -> str:
     if registration.champion:
         return "`rewardloop score --text TEXT` asks the reward model about an answer."
+    if registration.waiting:
+        policy = registration.policy
+        then = f", then `rewardloop approve {policy.version} --policy --reason WHY` its policy" if policy else ""
+        return (
+            f"`rewardloop approve {registration.version} --reason WHY` makes it the champion{then}; `rewardloop score "
+            f"--version {registration.version} --text TEXT` asks it about an answer before."
+        )
     return f"Score answers with it: `rewardloop score --version {registration.version} --text TEXT`."
 
 

@@ -1,8 +1,8 @@
-"""Register a blessed candidate and make it the champion; nothing else ever is.
+"""Register a blessed candidate and make it the champion, or let it wait for a person's approval.
 
 In: a trained candidate, its final scoring and parity files, and the blessing. Out: a version in MLflow's registry with
-the aliases ``candidate`` and ``champion``, a record in the store's history, and the evidence of both. A step that is
-tried again finds the version it registered before.
+the alias ``candidate``; where promotion is automatic also the alias ``champion`` and a record in the store's history;
+and the evidence of both. A step that is tried again finds the version it registered before.
 """
 
 import json
@@ -13,11 +13,10 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-from mlflow import MlflowClient
-
 from rewardloop import __version__
-from rewardloop.config import ThresholdSettings
+from rewardloop.config import PromotionSettings, ThresholdSettings
 from rewardloop.errors import NotBlessedError, RewardloopError
+from rewardloop.evaluation.reference import REFERENCE_FILE
 from rewardloop.evidence import (
     NO_CHAMPION,
     Blessing,
@@ -28,11 +27,15 @@ from rewardloop.evidence import (
 from rewardloop.modeling.reward_model import weights_digest
 from rewardloop.steps.step_run import run_folder, step_run
 from rewardloop.storage import Storage
-from rewardloop.tracking.history import History
+from rewardloop.tracking.history import History, HistoryRecord
 from rewardloop.tracking.manifest import write_manifest
+from rewardloop.tracking.outage import insist
 from rewardloop.tracking.policy_registration import register_policy
-from rewardloop.tracking.registry import MANIFEST_TAG, Registered, find, parity_of, register
+from rewardloop.tracking.projection import name_champion
+from rewardloop.tracking.registration import outages_in_words, register
+from rewardloop.tracking.registry import find
 from rewardloop.tracking.runs import current_run
+from rewardloop.tracking.tags import AGAINST, BLESSED, FIRST, MANIFEST, THRESHOLD
 
 
 def register_models(
@@ -55,7 +58,7 @@ def register_models(
         evaluation: output of ``evaluate_reward_model``.
         blessing: output of ``decide_promotion``.
         store: URL of the feedback store, for the history.
-        settings: JSON with ``organization`` and the section ``threshold``.
+        settings: JSON with ``organization`` and the sections ``threshold`` and ``promotion``.
         tracking_uri: MLflow's URI.
         corpus_digest: the corpus of this run.
         config_digest: digest of the settings of this run.
@@ -70,12 +73,14 @@ def register_models(
     sections = json.loads(settings)
     name = f"{sections['organization']}-reward"
     wanted = ThresholdSettings.model_validate(sections["threshold"])
+    automatic = PromotionSettings.model_validate(sections["promotion"]).mode == "auto"
     with step_run("register_models", inputs=[reward_model, evaluation, blessing], output=registration) as run:
         verdict = Blessing.model_validate_json((blessing / "blessing.json").read_bytes())
         _check_blessing(verdict, reward_model, evaluation, corpus_digest)
         measured = EvaluationEvidence.model_validate_json((evaluation / "evidence" / "evaluation.json").read_bytes())
         scoring = json.loads((evaluation / "scoring.json").read_text(encoding="utf-8"))
         history = History(Storage.open(store), name)
+        expected = None if verdict.champion == NO_CHAMPION else verdict.champion
         with tempfile.TemporaryDirectory() as temporary:
             directory = Path(temporary) / "reward_model"
             manifest = _assemble(directory, reward_model, evaluation)
@@ -84,27 +89,26 @@ def register_models(
                 "candidate_digest": verdict.candidate,
                 "corpus_digest": corpus_digest,
                 "config_digest": config_digest,
-                MANIFEST_TAG: manifest,
+                MANIFEST: manifest,
             }
-            before = find(name, same, tracking_uri)
-            champion = history.champion()
-            current = champion.version if champion else None
-            expected = None if verdict.champion == NO_CHAMPION else verdict.champion
-            promoted = before is not None and current == before
-            if not promoted and current != expected:
-                raise RewardloopError(
-                    f"{name}: the candidate was compared with {_named(expected)}, but the champion is now "
-                    f"{_named(current)}; run again to compare with that. Nothing was registered"
-                )
-            if before is None:
-                tags = same | _measured_tags(measured, scoring["threshold"], wanted)
-                pipeline_run = current_run()
-                parent = pipeline_run[1] if pipeline_run else None
-                done = register(directory, name=name, tags=tags, tracking_uri=tracking_uri, parent_run_id=parent)
-            else:
-                done = Registered(before, parity_of(f"models:/{name}/{before}", tracking_uri))
-        if not promoted:
-            champion = history.append(
+            with outages_in_words(name, tracking_uri):
+                before = insist("looking for the version", lambda: find(name, same, tracking_uri))
+            # A run that is resumed after its version was promoted must not promote it again: it may have been rolled
+            # back since.
+            promotion = _promotion_of(history, before)
+            if automatic and promotion is None:
+                _check_current(name, history.champion(), expected)
+            pipeline_run = current_run()
+            done = register(
+                directory,
+                name=name,
+                same=same,
+                tags=_measured_tags(measured, scoring["threshold"], wanted) | {AGAINST: expected or FIRST},
+                tracking_uri=tracking_uri,
+                parent_run_id=pipeline_run[1] if pipeline_run else None,
+            )
+        if automatic and promotion is None:
+            promotion = history.append(
                 "promote",
                 done.version,
                 expected=expected,
@@ -112,15 +116,16 @@ def register_models(
                 threshold=scoring["threshold"],
                 compared_with=verdict.champion,
             )
-        assert champion is not None
-        history.project_aliases(MlflowClient(tracking_uri=tracking_uri))
+        name_champion(history, tracking_uri)
+        champion = history.champion()
         evidence = RegistrationEvidence(
             name=name,
             version=done.version,
-            champion=True,
-            previous=champion.previous,
+            champion=champion is not None and champion.version == done.version,
+            waiting=promotion is None,
+            previous=promotion.previous if promotion else None,
             threshold=scoring["threshold"],
-            history_sequence=champion.sequence,
+            history_sequence=promotion.sequence if promotion else None,
             manifest_digest=manifest,
             parity_difference=done.parity_difference,
         )
@@ -136,12 +141,31 @@ def register_models(
                 measured=PolicyEvaluationEvidence.model_validate_json(
                     (blessing / "evidence" / "policy_evaluation.json").read_bytes()
                 ),
+                promote=automatic,
             )
         run.write("registration", evidence)
         limit = "no threshold" if evidence.threshold is None else f"threshold {evidence.threshold:.3f}"
-        run.produced = f"{name} version {done.version}, champion, {limit}"
+        place = (
+            "champion" if evidence.champion else "waiting for approval" if evidence.waiting else "no longer champion"
+        )
+        run.produced = f"{name} version {done.version}, {place}, {limit}"
         if evidence.policy:
             run.produced += f"; {evidence.policy.name} version {evidence.policy.version}"
+
+
+def _promotion_of(history: History, version: str | None) -> HistoryRecord | None:
+    """The latest record that promoted ``version``."""
+    own = [one for one in history.records() if one.version == version and one.action == "promote"]
+    return own[-1] if own else None
+
+
+def _check_current(name: str, champion: HistoryRecord | None, expected: str | None) -> None:
+    current = champion.version if champion else None
+    if current != expected:
+        raise RewardloopError(
+            f"{name}: the candidate was compared with {_named(expected)}, but the champion is now "
+            f"{_named(current)}; run again to compare with that. Nothing was registered"
+        )
 
 
 def _check_blessing(verdict: Blessing, reward_model: Path, evaluation: Path, corpus_digest: str) -> None:
@@ -167,6 +191,8 @@ def _assemble(directory: Path, reward_model: Path, evaluation: Path) -> str:
     shutil.copytree(reward_model / "model", directory / "model")
     for name in ("scoring.json", "parity.json"):
         shutil.copyfile(evaluation / name, directory / name)
+    if (evaluation / REFERENCE_FILE).is_file():  # what drift is measured against; older evaluations have none
+        shutil.copyfile(evaluation / REFERENCE_FILE, directory / REFERENCE_FILE)
     (directory / "scoring").mkdir()
     for source in files("rewardloop.modeling.scoring").iterdir():
         if source.name.endswith(".py"):
@@ -178,7 +204,7 @@ def _measured_tags(measured: EvaluationEvidence, threshold: float | None, wanted
     """Tags of a version; what is unknown has none."""
     rates = measured.threshold
     tags = {
-        "threshold": threshold,
+        THRESHOLD: threshold,
         "block_threshold": rates.review.block_threshold if rates.review else None,
         "alpha": wanted.alpha,
         "delta": wanted.delta,
@@ -186,7 +212,7 @@ def _measured_tags(measured: EvaluationEvidence, threshold: float | None, wanted
         "false_block_rate": rates.false_block_rate and rates.false_block_rate.value,
         "unacceptable_among_accepted": rates.unacceptable_among_accepted and rates.unacceptable_among_accepted.value,
         "accuracy": measured.accuracy.value,
-        "blessed": "true",
+        BLESSED: "true",
     }
     return {name: str(value) for name, value in tags.items() if value is not None} | _run_tags()
 

@@ -1,15 +1,13 @@
 """A blessed policy becomes a registered version that names the reward model it was aligned to.
 
 In: the policy's folder, the verdict on it, the reward model's version. Out: a version of ``<organization>-policy`` with
-the aliases ``candidate`` and ``champion``, and a record in the store's history.
+the alias ``candidate`` and, where no person has to approve it, ``champion`` with a record in the store's history.
 """
 
 import os
 import shutil
 import tempfile
 from pathlib import Path
-
-from mlflow import MlflowClient
 
 from rewardloop.errors import RewardloopError
 from rewardloop.evidence import PolicyEvaluationEvidence, PolicyRegistration, PolicyVerdict
@@ -19,8 +17,11 @@ from rewardloop.storage import Storage
 from rewardloop.tracking.flavors import POLICY
 from rewardloop.tracking.history import History
 from rewardloop.tracking.manifest import write_manifest
-from rewardloop.tracking.registry import MANIFEST_TAG, find, open_version, register
+from rewardloop.tracking.projection import name_champion
+from rewardloop.tracking.registration import register
+from rewardloop.tracking.registry import open_version
 from rewardloop.tracking.runs import current_run
+from rewardloop.tracking.tags import AGAINST, BLESSED, MANIFEST, REFERENCE, REWARD_MODEL
 
 _FILES = ("policy.json", "parity.json", "adapter", "model")
 
@@ -35,6 +36,7 @@ def register_policy(
     tracking_uri: str,
     tags: dict[str, str],
     measured: PolicyEvaluationEvidence,
+    promote: bool = True,
 ) -> PolicyRegistration:
     """Register one blessed policy and make it the champion; a try that finds its own version goes on from there.
 
@@ -47,6 +49,7 @@ def register_policy(
         tracking_uri: MLflow's URI.
         tags: of the run: corpus, configuration, commit.
         measured: what the policy was blessed for.
+        promote: False: it stays a candidate until a person approves it.
 
     Raises:
         RewardloopError: the verdict is on another policy, or the version is not the policy when loaded back.
@@ -70,36 +73,43 @@ def register_policy(
             elif source.is_file():
                 shutil.copyfile(source, directory / file)
         manifest = write_manifest(directory)
-        same = {"policy_digest": digest, "reward_model": reward_model, MANIFEST_TAG: manifest}
-        version = find(name, same, tracking_uri)
-        if version is None:
+        same = {"policy_digest": digest, REWARD_MODEL: reward_model, MANIFEST: manifest}
 
-            def verify(model_uri: str, uri: str) -> float:
-                with open_version(model_uri, uri, POLICY) as (loaded, _):
-                    return check_policy_parity(loaded, cache, where=f"{model_uri} in {uri}")
+        def verify(model_uri: str, uri: str) -> float:
+            with open_version(model_uri, uri, POLICY) as (loaded, _):
+                return check_policy_parity(loaded, cache, where=f"{model_uri} in {uri}")
 
-            run = current_run()
-            version = register(
-                directory,
-                name=name,
-                tags=same | tags | _measured_tags(measured),
-                tracking_uri=tracking_uri,
-                parent_run_id=run[1] if run else None,
-                flavor=POLICY,
-                verify=verify,
-            ).version
-    if champion is None or champion.version != version:
-        champion = history.append(
+        run = current_run()
+        version = register(
+            directory,
+            name=name,
+            same=same,
+            tags=tags | _measured_tags(measured),
+            tracking_uri=tracking_uri,
+            parent_run_id=run[1] if run else None,
+            flavor=POLICY,
+            verify=verify,
+        ).version
+    # A version that was promoted once, and perhaps rolled back since, is not promoted again by itself.
+    own = [one for one in history.records() if one.version == version and one.action == "promote"]
+    promotion = own[-1] if own else None
+    if promote and promotion is None:
+        promotion = history.append(
             "promote",
             version,
             expected=champion.version if champion else None,
             why=f"blessed by the gate, aligned to {reward_model}",
             threshold=None,
-            compared_with="its reference",
+            compared_with=REFERENCE,
         )
-    history.project_aliases(MlflowClient(tracking_uri=tracking_uri))
+    name_champion(history, tracking_uri)
     return PolicyRegistration(
-        name=name, version=version, reward_model=reward_model, previous=champion.previous, manifest_digest=manifest
+        name=name,
+        version=version,
+        reward_model=reward_model,
+        previous=promotion.previous if promotion else None,
+        manifest_digest=manifest,
+        waiting=promotion is None,
     )
 
 
@@ -109,6 +119,7 @@ def _measured_tags(measured: PolicyEvaluationEvidence) -> dict[str, str]:
         "kl": measured.kl.value,
         "win_rate": measured.judges[0].win_rate.value,
         "second_judge_win_rate": measured.judges[1].win_rate.value,
-        "blessed": "true",
+        BLESSED: "true",
+        AGAINST: REFERENCE,
     }
     return {key: str(value) for key, value in values.items()}

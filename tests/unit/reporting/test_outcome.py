@@ -25,6 +25,22 @@ def test_registered_without_promotion(tmp_path: Path) -> None:
     assert "`rewardloop score --version 2 --text TEXT`" in outcome.advice
 
 
+def test_waiting_for_approval(tmp_path: Path) -> None:
+    folder = run_folders.aligned_run(tmp_path)
+    waits = {"champion": False, "waiting": True, "previous": None, "history_sequence": None}
+    waits["policy"] = run_folders.policy_registration().model_copy(update={"waiting": True})
+    registration = run_folders.registration().model_copy(update=waits)
+    (folder / "evidence" / "registration.json").write_text(registration.model_dump_json(), encoding="utf-8")
+    outcome = outcome_of(RunEvidence.read(folder))
+    assert (outcome.kind, outcome.exit_code) == ("blessed", 0)
+    assert outcome.headline == (
+        "Blessed: registered as film-reviews-reward version 2, waiting for approval; the champion has not changed. "
+        "The policy aligned to it is film-reviews-policy version 4, waiting for approval too."
+    )
+    assert "`rewardloop approve 2 --reason WHY` makes it the champion" in outcome.advice
+    assert "`rewardloop approve 4 --policy --reason WHY`" in outcome.advice
+
+
 def test_not_blessed(tmp_path: Path) -> None:
     outcome = outcome_of(RunEvidence.read(run_folders.refused_run(tmp_path)))
     assert (outcome.kind, outcome.exit_code) == ("not blessed", 3)

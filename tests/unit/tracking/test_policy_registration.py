@@ -63,7 +63,9 @@ def register(candidate: Candidate, policy: Path, output: str = "registration", s
         blessing=candidate.folder / "blessing",
         policy=policy,
         store=store or candidate.store,
-        settings=json.dumps({"organization": candidate.organization, "threshold": {"alpha": 0.05, "delta": 0.1}}),
+        settings=json.dumps(
+            {"organization": candidate.organization, "threshold": {"alpha": 0.05, "delta": 0.1}, "promotion": {}}
+        ),
         tracking_uri=candidate.tracking_uri,
         corpus_digest="corpus-1",
         config_digest="config-1",

@@ -19,7 +19,8 @@ from rewardloop.tracking.flavors import REWARD_MODEL
 from rewardloop.tracking.history import History
 from rewardloop.tracking.manifest import write_manifest
 from rewardloop.tracking.pyfunc_model import RewardModel
-from rewardloop.tracking.registry import load_scorer, register, resolve
+from rewardloop.tracking.registration import register
+from rewardloop.tracking.registry import load_scorer, resolve
 from tests.registered import PROMPTS, RESPONSES, THRESHOLD, Candidate, make_candidate
 
 _WITHOUT_REWARDLOOP = """
@@ -134,7 +135,14 @@ def test_version_that_scores_differently_is_not_registered(candidate: Candidate,
     (directory / "manifest.json").unlink()
     tags = {"manifest_digest": write_manifest(directory)}
     with pytest.raises(RewardloopError, match=r"text 1 of parity\.json"):
-        register(directory, name="other-reward", tags=tags, tracking_uri=candidate.tracking_uri, parent_run_id=None)
+        register(
+            directory,
+            name="other-reward",
+            same=tags,
+            tags={"blessed": "true"},
+            tracking_uri=candidate.tracking_uri,
+            parent_run_id=None,
+        )
     client = MlflowClient(candidate.tracking_uri)
     assert [model.name for model in client.search_registered_models()] == [candidate.name]
 

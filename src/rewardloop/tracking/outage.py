@@ -1,0 +1,76 @@
+"""An MLflow server that goes away for a while, in the middle of work.
+
+In: a call to MLflow. Out: its result, asked for again with growing pauses while the server does not answer; anything
+else that goes wrong is raised at once.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 90.0
+"""How long one call is tried again: a server that is restarted, or moved to another node, is back by then."""
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 8.0
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether a server did not answer, or said that it cannot at the moment (5xx, a locked database)."""
+    import requests
+    from mlflow.exceptions import MlflowException, RestException
+
+    for one in _causes(error):
+        if isinstance(one, requests.HTTPError):
+            if one.response is not None and one.response.status_code >= 500:
+                return True
+        elif isinstance(one, requests.RequestException | ConnectionError | TimeoutError):
+            return True
+        elif isinstance(one, MlflowException):
+            # MLflow's own words for an error of its caller often have code 500 too, but never came from a server.
+            remote = isinstance(one, RestException) or "API request to" in str(one.message)
+            status: int = one.get_http_status_code()  # type: ignore[no-untyped-call]
+            if one.error_code == "TEMPORARILY_UNAVAILABLE" or (remote and status >= 500):
+                return True
+    return False
+
+
+def insist(what: str, call: Callable[[], T], *, patience_seconds: float = PATIENCE_SECONDS) -> T:
+    """Result of ``call``, which may be called several times and says so.
+
+    Args:
+        what: the call in words, for the message that it is tried again.
+        call: does not harm when it is done twice.
+        patience_seconds: after which the outage is raised as it came.
+    """
+    import stamina
+
+    last: list[BaseException] = []
+
+    def transient(error: Exception) -> bool:
+        last[:] = [error]
+        return is_outage(error)
+
+    for attempt in stamina.retry_context(
+        on=transient,
+        attempts=None,
+        timeout=patience_seconds,
+        wait_initial=_FIRST_PAUSE_SECONDS,
+        wait_max=_LONGEST_PAUSE_SECONDS,
+    ):
+        with attempt:
+            if attempt.num > 1:
+                print(f"MLflow did not answer ({first_line(last[0])}): {what}, attempt {attempt.num}", flush=True)
+            return call()
+    raise AssertionError("stamina ends by a result or an exception")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its type."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
