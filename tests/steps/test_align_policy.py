@@ -23,13 +23,12 @@ from rewardloop.modeling.policy import PolicyInfo, load_policy, load_start
 from rewardloop.modeling.policy_parity import check_policy_parity
 from rewardloop.modeling.reward_model import weights_digest
 from rewardloop.modeling.scoring import RewardScorer
-from rewardloop.modeling.scoring_server import make_app
 from rewardloop.training.checkpoint import CheckpointFolder
 from rewardloop.training.reward_source import open_rewards
 from rewardloop.training.rollouts import Readers, reference_answers, validate
 from tests.aligned import Aligned, make_aligned, produced, read
 from tests.preferences_tables import smoke_settings
-from tests.unit.modeling.test_remote_scorer import serving
+from tests.served import app_of, serving
 
 CALL = """
 import sys
@@ -289,7 +288,7 @@ def test_a_reward_model_with_another_chat_template(made: Aligned, tmp_path: Path
 def test_a_reward_model_on_another_node(made: Aligned, tmp_path: Path) -> None:
     local = made.align(tmp_path / "local", *ONE_UPDATE)
     scorer, digest = RewardScorer.load(made.reward_model), weights_digest(made.reward_model / "model")
-    with serving(make_app(scorer, digest)) as url:
+    with serving(app_of(scorer, digest)) as url:
         there = made.align(tmp_path / "there", *ONE_UPDATE, f"align.reward_url={url}")
         with pytest.raises(BadInputError, match=r"align\.ppo\.value: reward_model: .* is behind align\.reward_url"):
             made.align(tmp_path / "value", *ONE_UPDATE, f"align.reward_url={url}", "align.ppo.value=reward_model")
@@ -301,7 +300,7 @@ def test_a_reward_model_on_another_node(made: Aligned, tmp_path: Path) -> None:
     assert there.curve[0].length == local.curve[0].length
 
     expected = rf"serves the reward model 000000000000; expected {digest[:12]}"
-    with serving(make_app(scorer, "0" * 64)) as url, pytest.raises(BadInputError, match=expected):
+    with serving(app_of(scorer, "0" * 64)) as url, pytest.raises(BadInputError, match=expected):
         made.align(tmp_path / "wrong", *ONE_UPDATE, f"align.reward_url={url}")
     with pytest.raises(BadInputError, match=r"align\.reward_url: http://127\.0\.0\.1:9: no reward model answers"):
         made.align(tmp_path / "nobody", *ONE_UPDATE, "align.reward_url=http://127.0.0.1:9")

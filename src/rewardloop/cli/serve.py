@@ -1,30 +1,28 @@
-"""``rewardloop serve``: a reward model over HTTP, for alignment on another node (``align.reward_url``).
+"""``rewardloop serve``: decisions over HTTP, and a reward model for alignment on another node (``align.reward_url``).
 
-In: the folder of a trained reward model, or a registered version. Out: ``GET /health`` and ``POST /score`` until
-SIGTERM or Ctrl-C; one line with the address when it is ready.
+In: the champion, another registered version, or the folder of a trained reward model. Out: answers until SIGTERM or
+Ctrl-C; one line with the address when it is ready.
 """
 
-import json
+import ipaddress
 import os
-import signal
 import socket
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides
+from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, read_settings
 from rewardloop.cli.registered import find_version
+from rewardloop.config import ServingSettings
 from rewardloop.errors import BadInputError
 
 if TYPE_CHECKING:
-    from rewardloop.modeling.scoring import RewardScorer
+    from rewardloop.serving.models import ServedModel
+    from rewardloop.serving.start import Options
 
-_PARTS = ("model", "scoring.json", "parity.json")
-_LAST_ANSWERS_SECONDS = 25
-"""For requests that are under way at SIGTERM; Kubernetes kills after 30 s."""
+_KEYS_FILE = "REWARDLOOP_API_KEYS_FILE"
 
 
 def serve(
@@ -35,30 +33,91 @@ def serve(
         typer.Option(metavar="FOLDER", help="Serve this folder (model/, scoring.json, parity.json) and no version."),
     ] = None,
     version: Annotated[
-        str | None, typer.Option(help="Version or alias of the reward model.", show_default="champion")
+        str | None,
+        typer.Option(help="Serve this version or alias for good.", show_default="the champion, whichever it is"),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: every network, unprotected.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")] = 8080,
+    workers: Annotated[int, typer.Option(min=1, help="Processes behind the port; one that dies is replaced.")] = 1,
     precision: Annotated[
-        Literal["auto", "float32"],
-        typer.Option(help="float32: scores as they were certified; auto: bfloat16 where it changes no decision."),
-    ] = "float32",
+        Literal["auto", "float32"] | None,
+        typer.Option(
+            help="float32: scores as they were certified; auto: bfloat16 where it changes no decision.",
+            show_default="serving.precision",
+        ),
+    ] = None,
 ) -> None:
-    """Serve a reward model over HTTP, for align.reward_url on another node (until SIGTERM or Ctrl-C)."""
+    """Serve scores and decisions over HTTP, following the champion (until SIGTERM or Ctrl-C)."""
     if reward_model is not None and version is not None:
         raise BadInputError("serve: give either --reward-model or --version")
     # Loading a model is no news here.
     os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
     with _bound(host, port) as listener:
-        if reward_model is not None:
-            scorer, digest = _open_folder(reward_model, rounding=precision == "auto")
-            name = str(reward_model)
-        else:
-            model, uri = find_version(config, overrides, version or "champion")
-            scorer, digest = _open_registered(model, uri, rounding=precision == "auto")
-            name = model.removeprefix("models:/")
+        keys = os.environ.get(_KEYS_FILE)
+        if keys is None and not _is_local(host):
+            typer.echo(
+                f"rewardloop: whoever reaches {host} may ask; no {_KEYS_FILE} is set (rewardloop serve-key)",
+                err=True,
+            )
+        options = _options(config, overrides, reward_model, version, precision, Path(keys) if keys else None)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        _run(scorer, digest, listener, f"serving {name} ({digest[:12]}) on {address}")
+        _run(options, listener, workers, address)
+
+
+def serve_key(name: Annotated[str, typer.Argument(help="Who will use the key.")]) -> None:
+    """Make an API key for rewardloop serve; it is shown once and kept nowhere."""
+    from rewardloop.serving.keys import new_key
+
+    key, line = new_key(name)
+    typer.echo(f"key for {name}, shown only now: {key}", err=True)
+    typer.echo(line)
+
+
+def _options(
+    config: Path,
+    overrides: list[str] | None,
+    folder: Path | None,
+    version: str | None,
+    precision: str | None,
+    keys_file: Path | None,
+) -> "Options":
+    # A folder needs no configuration; one that is named is read.
+    if folder is not None and config == DEFAULT_CONFIG and not config.exists() and not overrides:
+        settings, found = ServingSettings(), None
+    else:
+        found = read_settings(config, overrides).settings
+        settings = found.serving
+    if precision is not None:
+        settings = settings.model_copy(update={"precision": precision})
+    from rewardloop.serving.start import Options
+
+    if folder is not None:
+        return Options(settings, folder=folder, keys_file=keys_file)
+    assert found is not None
+    model, uri = find_version(config, overrides, version or "champion")
+    return Options(
+        settings,
+        model_name=found.model_name,
+        version=None if version in (None, "champion") else model.rpartition("/")[2],
+        tracking_uri=uri,
+        store=found.store.url,
+        home=Path(found.home).resolve(),
+        keys_file=keys_file,
+    )
+
+
+def _run(options: "Options", listener: socket.socket, workers: int, address: str) -> None:
+    from rewardloop.serving.start import serve_alone, serve_with_workers
+
+    if workers > 1:
+        what = str(options.folder) if options.folder else f"{options.model_name}/{options.version or 'champion'}"
+        said = f"serving {what} in {workers} processes on {address}"
+        sys.exit(serve_with_workers(options, listener, workers, lambda _: typer.echo(said)))
+
+    def ready(model: "ServedModel") -> None:
+        typer.echo(f"serving {model.name} ({model.digest[:12]}) on {address}")
+
+    serve_alone(options, listener, ready)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -75,62 +134,8 @@ def _bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _open_folder(folder: Path, *, rounding: bool) -> "tuple[RewardScorer, str]":
-    missing = [part for part in _PARTS if not (folder / part).exists()]
-    if missing:
-        raise BadInputError(
-            f"--reward-model {folder}: has no {', '.join(missing)}; give a folder with {', '.join(_PARTS)}, as "
-            "train_reward_model writes it"
-        )
-    from safetensors import SafetensorError
-
-    from rewardloop.modeling.scoring import RewardScorer
-
+def _is_local(host: str) -> bool:
     try:
-        scorer = RewardScorer.load(folder)
-        return scorer, _checked(scorer, folder, str(folder), rounding=rounding)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise BadInputError(f"--reward-model {folder}: cannot be loaded: {reason}; train or copy it again") from error
-
-
-def _open_registered(model: str, uri: str, *, rounding: bool) -> "tuple[RewardScorer, str]":
-    from rewardloop.tracking.pyfunc_model import load_scoring
-    from rewardloop.tracking.registry import open_version
-
-    # As load_scorer does, but with the digest of the same files: a remote registry is read once.
-    with open_version(model, uri) as (directory, _):
-        scorer = load_scoring(directory).RewardScorer.load(directory)
-        return scorer, _checked(scorer, directory, f"{model} in {uri}", rounding=rounding)
-
-
-def _checked(scorer: "RewardScorer", directory: Path, where: str, *, rounding: bool) -> str:
-    """Digest of the weights, once the scores are found to be those of the fixture."""
-    from rewardloop.modeling.parity import check_parity
-    from rewardloop.modeling.reward_model import weights_digest
-
-    fixture = directory / "parity.json"
-    check_parity(scorer, fixture, where=where)
-    if rounding:
-        scorer.allow_rounding(json.loads(fixture.read_text(encoding="utf-8")))
-    return weights_digest(directory / "model")
-
-
-def _run(scorer: "RewardScorer", digest: str, listener: socket.socket, announcement: str) -> None:
-    import uvicorn
-
-    from rewardloop.modeling.scoring_server import make_app
-
-    class Server(uvicorn.Server):
-        """Says when it takes requests, and not before."""
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            typer.echo(announcement)
-
-    app = make_app(scorer, digest)
-    settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS)
-    # uvicorn stops at SIGTERM and raises it once more: without this, the exit code would be that of a killed process.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with suppress(KeyboardInterrupt):
-        Server(settings).run(sockets=[listener])
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,5 +1,6 @@
 """``rewardloop serve``: the real command from its first line to SIGTERM, and what it refuses to serve."""
 
+import hashlib
 import re
 import signal
 import socket
@@ -11,15 +12,13 @@ from typing import Any
 import pytest
 
 from rewardloop.cli import main as command
-from rewardloop.cli import serve
+from rewardloop.evidence.decisions import DecisionRecord
 from rewardloop.modeling.remote_scorer import RemoteScorer
 from rewardloop.modeling.reward_model import weights_digest
 from rewardloop.modeling.scoring import RewardScorer
-from rewardloop.tracking.connection import connect
-from tests.registered import PROMPTS, RESPONSES, THRESHOLD, make_candidate
-from tests.served import spoil_fixture, write_reward_model
-
-CONFIG = Path("conf/smoke.yaml").resolve()
+from rewardloop.serving.keys import new_key
+from tests.registered import PROMPTS, RESPONSES, THRESHOLD, Candidate
+from tests.served import Served, decide, registered_version, spoil_fixture, write_reward_model
 
 
 @pytest.fixture(scope="module")
@@ -60,20 +59,50 @@ def test_says_where_it_answers_and_ends_when_told(served: tuple[Path, RewardScor
     assert (process.returncode, output, errors) == (0, "", "")
 
 
-def test_a_registered_version(tiny_base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    candidate = make_candidate(tmp_path, tiny_base, connect(None, tmp_path / "home", 5))
-    candidate.register()
-    given: list[Any] = []
-    monkeypatch.setattr(serve, "_run", lambda *arguments: given.extend(arguments))
-    settings = [f"tracking.uri={candidate.tracking_uri}", f"store.url={candidate.store}", "organization=film-reviews"]
-    overrides = [part for setting in settings for part in ("--set", setting)]
-    assert rewardloop(monkeypatch, "serve", "-c", str(CONFIG), "--port", "0", *overrides) == 0
-    scorer, digest, _, announcement = given
-    assert digest == weights_digest(tmp_path / "reward_model" / "model")
-    assert scorer.threshold == THRESHOLD
-    # The version's own code.
-    assert type(scorer).__module__.startswith("reward_model_scoring_")
-    assert announcement.startswith(f"serving film-reviews-reward/1 ({digest[:12]}) on http://127.0.0.1:")
+@pytest.fixture
+def registered(tiny_base: str, tmp_path: Path) -> tuple[Candidate, list[str]]:
+    return registered_version(tmp_path, tiny_base)
+
+
+def test_the_champion_with_keys_and_a_log(registered: tuple[Candidate, list[str]], tmp_path: Path) -> None:
+    candidate, arguments = registered
+    key, line = new_key("search")
+    (tmp_path / "keys").write_text(line)
+    digest = weights_digest(tmp_path / "reward_model" / "model")
+    with Served(tmp_path, *arguments, REWARDLOOP_API_KEYS_FILE=str(tmp_path / "keys")) as served:
+        assert served.line.startswith(f"serving film-reviews-reward/1 ({digest[:12]}) on http://127.0.0.1:")
+        assert decide(served.url).status_code == 401
+        [decided] = decide(served.url, Authorization=f"Bearer {key}").json()["decisions"]
+        # The version's own code, and its threshold.
+        assert (decided["model_version"], decided["threshold"]) == ("1", THRESHOLD)
+    assert served.process.returncode == 0
+    assert (tmp_path / "stderr").read_text() == ""
+    [path] = Path(candidate.store).glob("decisions/*/*.jsonl")
+    assert DecisionRecord.model_validate_json(path.read_text()).score == decided["score"]
+
+
+def test_a_key_is_shown_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["rewardloop", "serve-key", "search"])
+    with pytest.raises(SystemExit) as stopped:
+        command.main()
+    said = capsys.readouterr()
+    key = said.err.strip().rpartition(" ")[2]
+    assert stopped.value.code == 0
+    assert said.out == f"search {hashlib.sha256(key.encode()).hexdigest()}\n"
+
+
+def test_an_open_server_says_that_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    assert rewardloop(monkeypatch, "serve", "--reward-model", str(tmp_path), "--port", "0", "--host", "0.0.0.0") == 2
+    assert "whoever reaches 0.0.0.0 may ask; no REWARDLOOP_API_KEYS_FILE is set" in capsys.readouterr().err
+
+
+def test_a_version_that_is_not_there(
+    registered: tuple[Candidate, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    _, arguments = registered
+    for wrong in ("7", "favourite"):
+        assert rewardloop(monkeypatch, "serve", "--port", "0", "--version", wrong, *arguments) == 2
+        assert f"no version or alias '{wrong}'" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_none(

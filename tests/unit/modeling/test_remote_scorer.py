@@ -1,7 +1,6 @@
 """A reward model over HTTP scores as it does here, and what can go wrong on the way is told or waited for."""
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
@@ -20,31 +18,13 @@ from rewardloop.modeling import remote_scorer
 from rewardloop.modeling.remote_scorer import RemoteScorer
 from rewardloop.modeling.reward_model import weights_digest
 from rewardloop.modeling.scoring import RewardScorer
-from rewardloop.modeling.scoring_server import MOST_RESPONSES, make_app
-from tests.served import MAX_LENGTH, write_reward_model
+from tests.served import MAX_LENGTH, app_of, serving, write_reward_model
 
 THRESHOLD = 0.0
 TURN = [{"role": "user", "content": "How was the film?"}]
 PROMPTS: list[list[dict[str, str]]] = [[], TURN, TURN, [], [*TURN, {"role": "assistant", "content": "Good."}, *TURN]]
 RESPONSES = ["A quiet film.", "Two hours lost. 名作 \U0001f3ac", "Long.", "x" * (MAX_LENGTH + 1), "  \n"]
 TOO_LONG = 3
-
-
-@contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Address of ``app`` on a free port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        while not server.started and thread.is_alive():
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +37,7 @@ def local(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Rew
 
 @pytest.fixture(scope="module")
 def url(local: tuple[RewardScorer, str]) -> Iterator[str]:
-    with serving(make_app(*local)) as address:
+    with serving(app_of(*local)) as address:
         yield address
 
 
@@ -67,7 +47,7 @@ Interception = Callable[[Request], Response | None]
 @contextmanager
 def disturbed(local: tuple[RewardScorer, str], intercept: Interception) -> Iterator[str]:
     """The same model, but ``intercept`` may answer instead."""
-    app = make_app(*local)
+    app = app_of(*local)
 
     @app.middleware("http")
     async def _first(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -189,7 +169,7 @@ def test_the_server_gives_public_scores_and_verdicts(local: tuple[RewardScorer, 
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        ("nonsense", 422, "the body is not JSON"),
+        ("nonsense", 400, "the body is not JSON"),
         ([1], 422, "the body: "),
         ({"prompts": []}, 422, "responses: Field required"),
         ({"prompts": [""], "responses": [4]}, 422, "responses.0: Input should be a valid string; found 4"),
@@ -202,9 +182,9 @@ def test_the_server_gives_public_scores_and_verdicts(local: tuple[RewardScorer, 
         ),
         ({"prompts": [7], "responses": ["a"]}, 422, "prompts[0]: the prompt is 7; expected a text"),
         (
-            {"prompts": [""] * (MOST_RESPONSES + 1), "responses": ["a"] * (MOST_RESPONSES + 1)},
+            {"prompts": [""] * 1_025, "responses": ["a"] * 1_025},
             413,
-            "responses: found 4,097; send at most 4,096",
+            "responses: found 1,025; send at most 1,024",
         ),
     ],
 )
@@ -231,7 +211,7 @@ class Slow:
         assert self.may_answer.wait(30)
         time.sleep(0.05)
         self.inside -= 1
-        return np.array([np.inf, 1.0])
+        return np.resize([np.inf, 1.0], len(responses))
 
     def public(self, raw: np.ndarray) -> np.ndarray:
         return raw
@@ -240,7 +220,7 @@ class Slow:
 def test_requests_take_turns_and_health_does_not_wait() -> None:
     scorer: Any = Slow({"threshold": None, "max_length": np.int64(8)})
     scores: list[list[float]] = []
-    with serving(make_app(scorer, "digest")) as address:
+    with serving(app_of(scorer, "digest")) as address:
 
         def ask() -> None:
             scores.append(RemoteScorer.connect(address, expected_digest=None).raw_scores([[], []], ["a", "b"]).tolist())
@@ -265,4 +245,4 @@ def test_requests_take_turns_and_health_does_not_wait() -> None:
 def test_what_json_cannot_hold_is_refused() -> None:
     scorer: Any = Slow({"scale": {"raw": [0.0, float("inf")]}})
     with pytest.raises(BadInputError, match=r"scoring\.json: cannot be given out"):
-        make_app(scorer, "digest")
+        app_of(scorer, "digest")

@@ -1,0 +1,1 @@
+"""The decision over HTTP: one question, asked a thousand times a second."""
