@@ -1,7 +1,7 @@
 """``rewardloop export-tasks``: tasks for people, as files that Label Studio imports.
 
-In: the answers of an evaluated policy, in its run's folder. Out: ``tasks.json`` and ``labeling-config.xml``; which
-answer is the policy's is kept in the feedback store only, so that nobody who labels can see it.
+In: the answers of an evaluated policy, in its run's folder, or served answers from the log. Out: ``tasks.json`` and
+``labeling-config.xml``; which answer is a policy's is kept in the feedback store only, so that no labeler can see it.
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from rewardloop.cli.export_uncertain import export_uncertain
 from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, read_settings
 from rewardloop.errors import BadInputError
 
@@ -26,7 +27,10 @@ class _Evaluated(NamedTuple):
 
 
 def export_tasks(
-    kind: Annotated[Literal["policy-comparison"], typer.Option(help="The policy's answers beside its reference's.")],
+    kind: Annotated[
+        Literal["policy-comparison", "uncertain"],
+        typer.Option(help="A policy's answers beside its reference's, or served answers that are hard to decide."),
+    ],
     count: Annotated[int, typer.Option(min=1, help="How many tasks, at most.")],
     output: Annotated[Path, typer.Option(help="Folder for the files.")],
     config: Config = DEFAULT_CONFIG,
@@ -36,14 +40,21 @@ def export_tasks(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw, and of which answer stands left.")] = 0,
 ) -> None:
-    """Write blind comparisons of a policy with its reference, for people to judge in Label Studio.
+    """Write tasks for people to judge in Label Studio.
+
+    policy-comparison: blind comparisons of a policy with its reference. uncertain: logged answers of the last
+    drift.days, half of them nearest the champion's threshold, half where the previous champion decides otherwise.
 
     Ingest what they said like any feedback: rewardloop ingest EXPORT.json.
     """
     from rewardloop.feedback.comparisons import LABELING_CONFIG, keep_key, make_tasks
     from rewardloop.storage import Storage
 
-    del kind  # there is one
+    if kind == "uncertain":
+        if run is not None:
+            raise BadInputError("--run: belongs to --kind policy-comparison; uncertain answers come from the log")
+        export_uncertain(config, overrides, count=count, output=output, write=_write)
+        return
     settings = read_settings(config, overrides).settings
     evaluated = _evaluated(Path(settings.home).resolve() / "runs", run)
     answers = _answers(evaluated.folder / _ANSWERS)
@@ -111,8 +122,8 @@ def _answers(path: Path) -> Any:
     return answers
 
 
-def _write(output: Path, files: Mapping[str, str], keep: Callable[[], object]) -> None:
-    """Write the files, unless others of these names are there; ``keep`` stores the key before them."""
+def _write(output: Path, files: Mapping[str, str], keep: Callable[[], object] = lambda: None) -> None:
+    """Write the files, unless others of these names are there; ``keep`` stores a key before them."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():

@@ -1,7 +1,8 @@
 """Score the held-out items with the candidate and the champion, and find what the candidate is worth.
 
 In: a trained candidate, the preferences and the champion's version. Out: the completed ``scoring.json`` (public scale,
-temperature, threshold), the public parity fixture, all scores, and the evaluation evidence.
+temperature, threshold), the public parity fixture, all scores, the reference that drift is measured against, and the
+evaluation evidence.
 """
 
 import json
@@ -16,6 +17,7 @@ from rewardloop.config import EvaluationSettings, ThresholdSettings
 from rewardloop.evaluation.against_champion import ChampionScores
 from rewardloop.evaluation.evaluate import Evaluation, PerturbedAnswers, evaluate
 from rewardloop.evaluation.metrics import counting
+from rewardloop.evaluation.reference import REFERENCE_FILE, reference_sample
 from rewardloop.evaluation.robustness import KINDS, perturbed, sample_for_robustness
 from rewardloop.evidence import PreferenceEvidence
 from rewardloop.feedback.golden import documents_in_use, use_golden
@@ -97,6 +99,7 @@ def evaluate_reward_model(
         )
         run.write("evaluation", result.evidence)
         _write(evaluation, reward_model, scorer, result)
+        reference_sample(items, result.public, result.scoring, wanted).write_parquet(evaluation / REFERENCE_FILE)
         accuracy, threshold = result.evidence.accuracy, result.evidence.threshold
         run.log({"accuracy": accuracy.value, "ece": result.evidence.ece, "brier": result.evidence.brier})
         run.produced = f"accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}], " + (
