@@ -6,8 +6,9 @@ from kfp import compiler
 
 from pipelines.retrain import retrain
 from pipelines.retrain_and_align import retrain_and_align
+from pipelines.trigger import trigger
 
-PIPELINES = {"retrain": retrain, "retrain-and-align": retrain_and_align}
+PIPELINES = {"retrain": retrain, "retrain-and-align": retrain_and_align, "trigger": trigger}
 COMPILED = Path(__file__).parent.parent / "src" / "rewardloop" / "compiled"
 
 

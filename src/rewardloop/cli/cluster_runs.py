@@ -1,0 +1,97 @@
+"""Runs on Kubeflow Pipelines and the claims they belong to.
+
+In: the claims of the store and an endpoint. Out: the run of a claim, by its name; claims closed whose run succeeded. A
+process that submits a run holds its claim only while it does so, hence a claim that ended may have a living run.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from rewardloop.config import Settings
+from rewardloop.storage import Storage
+
+if TYPE_CHECKING:
+    from rewardloop.cli.kubeflow import Kubeflow
+    from rewardloop.operation.claims import Claim, ClaimOutcome
+
+SUBMITTED = "on Kubeflow Pipelines"
+"""Reasons of claims end so whose run is there."""
+_SUCCEEDED = "SUCCEEDED"
+
+
+def run_name(organization: str, stem: str) -> str:
+    """Name of the claim's run: the claim's own, shortened to what Kubeflow Pipelines takes."""
+    names, _, repetition = stem.partition(".")
+    corpus, _, config = names.partition("-")
+    short = f"{organization}-{corpus[:16]}-{config[:16]}"
+    return f"{short}.{repetition}" if repetition else short
+
+
+def state_of(run: Any) -> str:
+    """Its state in the words of Kubeflow Pipelines; a run that was just created has none yet."""
+    return str(run.state or "PENDING")
+
+
+def succeeded(run: Any) -> bool:
+    """Whether every step is done; a candidate that was not blessed is a success, too."""
+    return state_of(run) == _SUCCEEDED
+
+
+def living_run(kubeflow: "Kubeflow", name: str) -> Any:
+    """The newest run of this name that did not fail, or None."""
+    from rewardloop.cli.kubeflow import FAILED
+
+    alive = [run for run in kubeflow.runs(name) if state_of(run) not in FAILED]
+    return max(alive, key=lambda run: str(run.created_at), default=None)
+
+
+def settle(settings: Settings, storage: Storage, kubeflow: "Kubeflow", tracking_uri: str) -> None:
+    """Close every claim whose run succeeded since somebody looked: its labels are pending no more."""
+    from rewardloop.operation.claims import Claim, Wanted, newest_claim, read_claims, take
+
+    for state in read_claims(storage, lease_seconds=settings.claims.lease_seconds):
+        if state.state in ("finished", "running") or not state.reason.endswith(SUBMITTED):
+            continue
+        run = living_run(kubeflow, run_name(settings.organization, state.stem))
+        newest = newest_claim(storage, settings.claims, state.corpus, state.config)
+        if run is None or not succeeded(run) or newest is None or newest.stem != state.stem:
+            continue
+        claim = take(
+            storage, settings.claims, Wanted(state.corpus, state.config, state.run_id, state.reason, state.again)
+        )
+        if isinstance(claim, Claim):
+            with held(claim):
+                close(settings, claim, kubeflow, run, tracking_uri)
+
+
+def close(settings: Settings, claim: "Claim", kubeflow: "Kubeflow", run: Any, tracking_uri: str) -> "ClaimOutcome":
+    """Write down what became of a run that succeeded: a version of it was registered, or it was not blessed."""
+    from rewardloop.operation.claims import ClaimOutcome
+    from rewardloop.tracking.registry import find
+
+    tags = {"corpus_digest": claim.attempt.corpus, "config_digest": claim.attempt.config}
+    version = find(settings.model_name, tags, tracking_uri)
+    outcome = ClaimOutcome(
+        status="blessed" if version else "not blessed",
+        finished_at=run.finished_at or datetime.now(UTC),
+        report=kubeflow.run_url(str(run.run_id)),
+        run_id=claim.attempt.run_id,
+        version=version,
+    )
+    claim.close(outcome)
+    return outcome
+
+
+@contextlib.contextmanager
+def held(claim: "Claim") -> Iterator[None]:
+    """Hold the claim for the moment that looking and submitting takes, and free it."""
+
+    def lost() -> None:  # a lease is minutes long, and this takes seconds
+        typer.echo(f"Warning: the claim {claim.stem} was taken over while submitting", err=True)
+
+    with claim.hold(lost):
+        yield

@@ -1,0 +1,190 @@
+"""``rewardloop submit`` against a server that speaks Kubeflow Pipelines' API: one run of a corpus, whoever asks."""
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rewardloop.cli.parameters import code_version, config_digest, pipeline_parameters
+from rewardloop.cli.submit import Submission, submit_run
+from rewardloop.config import LoadedSettings, load_settings
+from rewardloop.errors import BadInputError, RewardloopError
+from rewardloop.feedback.store import FeedbackStore
+from rewardloop.operation.claims import read_claims
+from tests.kubeflow import Cluster, kubeflow
+from tests.unit.feedback.test_store import put
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
+    with kubeflow() as one:
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", one.url)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name in ("KF_PIPELINES_SA_TOKEN_PATH", "KF_PIPELINES_UI_ENDPOINT", "MLFLOW_TRACKING_URI"):
+            monkeypatch.delenv(name, raising=False)
+        yield one
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A real MLflow with a registered model that nothing of these tests is in."""
+    from rewardloop.tracking.connection import connect
+
+    return connect(None, tmp_path_factory.mktemp("mlflow"), 20)
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, tracking: str) -> LoadedSettings:
+    found = load_settings(
+        Path("conf/smoke.yaml"), [f"store.url={tmp_path / 'store'}", f"tracking.uri={tracking}", "align="]
+    )
+    put(opened(found), found.settings, "a")
+    return found
+
+
+def opened(loaded: LoadedSettings) -> FeedbackStore:
+    return FeedbackStore.open(loaded.settings.store.url)
+
+
+def only_run(cluster: Cluster) -> dict[str, Any]:
+    [one] = cluster.things["runs"]
+    return one
+
+
+def test_the_run_has_the_parameters_of_a_local_one(cluster: Cluster, loaded: LoadedSettings) -> None:
+    done = submit_run(loaded)
+    run, corpus = only_run(cluster), opened(loaded).current_corpus()
+    assert done.run_id == run["run_id"]
+    assert f"{cluster.url}/#/runs/details/{done.run_id}" in done.words
+    digest = config_digest(loaded, {})
+    assert run["runtime_config"]["parameters"] == pipeline_parameters(
+        loaded.settings,
+        store=loaded.settings.store.url,
+        corpus_digest=corpus.digest,
+        config_digest=digest,
+        champion=None,
+        tracking_uri=str(loaded.settings.tracking.uri),
+        text_sets={},
+    )
+    shipped = next(yaml.safe_load_all(Path("src/rewardloop/compiled/retrain.yaml").read_text()))
+    assert run["pipeline_spec"]["pipelineInfo"] == shipped["pipelineInfo"]
+    assert set(run["runtime_config"]["parameters"]) == set(shipped["root"]["inputDefinitions"]["parameters"])
+    # The run's name carries the claim's, and the corpus is where its first step looks for it.
+    assert run["display_name"] == f"smoke-{corpus.digest[:16]}-{digest[:16]}"
+    assert [claim.stem for claim in read_claims(opened(loaded).storage)] == [f"{corpus.digest}-{digest}"]
+    assert opened(loaded).read_corpus(corpus.digest) == corpus
+
+
+def test_a_run_under_way_is_left_alone(cluster: Cluster, loaded: LoadedSettings) -> None:
+    first = submit_run(loaded)
+    for state in ("PENDING", "RUNNING", "PAUSED"):
+        cluster.finish(state)
+        assert f"Run {first.run_id} of this corpus is under way ({state})" in submit_run(loaded).words
+    assert only_run(cluster)
+
+
+def test_a_run_that_failed_is_submitted_again(cluster: Cluster, loaded: LoadedSettings) -> None:
+    first = submit_run(loaded)
+    cluster.finish("FAILED")
+    second = submit_run(loaded)
+    assert second.run_id not in (None, first.run_id)
+    assert len({run["display_name"] for run in cluster.things["runs"]}) == 1
+
+
+def test_a_run_that_succeeded_closes_the_claim_and_again_is_another(cluster: Cluster, loaded: LoadedSettings) -> None:
+    first = submit_run(loaded)
+    cluster.finish("SUCCEEDED")
+    shown = submit_run(loaded)
+    assert shown.run_id is None
+    # No version carries this corpus: the gate refused it.
+    assert "Nothing new: this corpus was trained with these settings until 2027-01-15" in shown.words
+    [claim] = read_claims(opened(loaded).storage)
+    assert claim.outcome is not None
+    assert (claim.outcome.status, claim.outcome.version) == ("not blessed", None)
+    assert claim.outcome.report.endswith(f"/#/runs/details/{first.run_id}")
+
+    repeated = submit_run(loaded, again="the labelers were trained")
+    assert repeated.run_id is not None
+    run = cluster.things["runs"][-1]
+    assert run["display_name"].endswith(".again-0001")
+    # Nothing of the first training is taken from the cache, whose keys have this parameter.
+    assert run["runtime_config"]["parameters"]["code_version"] == f"{code_version()}-again-0001"
+    assert "under way" in submit_run(loaded).words
+
+
+def test_a_registered_version_makes_it_blessed(cluster: Cluster, loaded: LoadedSettings) -> None:
+    from mlflow import MlflowClient
+
+    submit_run(loaded)
+    cluster.finish("SUCCEEDED")
+    [before] = read_claims(opened(loaded).storage)
+    client = MlflowClient(tracking_uri=loaded.settings.tracking.uri)
+    client.create_registered_model("smoke-reward")
+    tags = {"corpus_digest": before.corpus, "config_digest": before.config}
+    client.create_model_version("smoke-reward", "file:///nowhere", tags=tags)
+    # Feedback that came meanwhile makes another corpus; the old one's claim is closed all the same.
+    put(opened(loaded), loaded.settings, "b", second=1)
+    assert submit_run(loaded).run_id is not None
+    [outcome] = [claim.outcome for claim in read_claims(opened(loaded).storage) if claim.outcome]
+    assert (outcome.status, outcome.version) == ("blessed", "1")
+
+
+def test_when_due_asks_the_policy(cluster: Cluster, tmp_path: Path, loaded: LoadedSettings) -> None:
+    def asked(limit: int) -> Submission:
+        changed = loaded.settings.model_copy(
+            update={"trigger": loaded.settings.trigger.model_copy(update={"min_new_labels": limit})}
+        )
+        return submit_run(LoadedSettings(changed, loaded.origins, loaded.path), when_due=True)
+
+    assert asked(9).words == "Not due: 8 of 9 new labels"
+    assert cluster.things["runs"] == []
+    assert read_claims(opened(loaded).storage) == []
+    assert asked(8).run_id is not None
+    [claim] = read_claims(opened(loaded).storage)
+    assert claim.reason.startswith("8 new labels")
+    cluster.finish("SUCCEEDED")
+    assert "Nothing new" in asked(1).words
+
+
+def test_of_many_at_once_one_submits(cluster: Cluster, loaded: LoadedSettings) -> None:
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        done = pool.map(_submitted, [loaded] * 4)
+    assert sum(run_id is not None for run_id in done) == 1
+    assert only_run(cluster)["run_id"] in done
+
+
+def _submitted(loaded: LoadedSettings) -> str | None:
+    return submit_run(loaded).run_id
+
+
+def test_an_endpoint_that_fails_leaves_the_corpus_free(cluster: Cluster, loaded: LoadedSettings) -> None:
+    cluster.broken = True
+    with pytest.raises(RewardloopError, match="503 Service Unavailable"):
+        submit_run(loaded)
+    cluster.broken = False
+    assert submit_run(loaded).run_id is not None
+
+
+def test_every_page_of_runs_is_looked_at(cluster: Cluster, loaded: LoadedSettings) -> None:
+    first = submit_run(loaded)
+    name = only_run(cluster)["display_name"]
+    for _ in range(150):
+        cluster.things["runs"].insert(0, {"run_id": "old", "display_name": name, "state": "FAILED"})
+    assert f"Run {first.run_id} of this corpus is under way" in submit_run(loaded).words
+
+
+def test_bad_input_is_named(cluster: Cluster, loaded: LoadedSettings, tmp_path: Path) -> None:
+    empty = load_settings(
+        Path("conf/smoke.yaml"), [f"store.url={tmp_path / 'empty'}", "tracking.uri=http://m", "align="]
+    )
+    with pytest.raises(BadInputError, match="no feedback to train on; start with: rewardloop ingest"):
+        submit_run(empty)
+    with pytest.raises(BadInputError, match="--again: the reason is empty"):
+        submit_run(loaded, again=" ")
+    with pytest.raises(BadInputError, match=r"store.url: '\.rewardloop/store' is a folder of this machine"):
+        submit_run(load_settings(Path("conf/smoke.yaml"), ["tracking.uri=http://m"]))
+    assert json.dumps(cluster.changes) == "[]"
