@@ -29,7 +29,9 @@ def test_without_the_sentences_nothing_is_claimed(tmp_path: Path, capsys: pytest
     assert "film_reviews.py" in str(last_line(capsys.readouterr().out)["skipped"])
 
 
-@pytest.mark.parametrize("name", ["reward_training", "scoring", "retrain", "ppo", "gpu_reward_training", "gpu_ppo"])
+@pytest.mark.parametrize(
+    "name", ["reward_training", "scoring", "retrain", "ppo", "gpu_reward_training", "gpu_ppo", "faults.__main__"]
+)
 def test_every_benchmark_explains_itself(name: str) -> None:
     import typer
 
@@ -39,7 +41,7 @@ def test_every_benchmark_explains_itself(name: str) -> None:
     shown = CliRunner().invoke(app, ["--help"])
     assert shown.exit_code == 0
     assert "one JSON object" in shown.output
-    assert f"python -m benchmarks.{name}" in module.__doc__
+    assert f"python -m benchmarks.{name.removesuffix('.__main__')}" in module.__doc__
 
 
 def test_workloads_have_the_shape_they_claim() -> None:

@@ -1,6 +1,6 @@
 """The ``rewardloop`` command. Every error a user can meet is one clear message and an exit code, never a traceback.
 
-Exit codes: 0 done, 1 failed, 2 bad input, 3 the candidate was not blessed.
+Exit codes: 0 done, 1 failed, 2 bad input, 3 the candidate was not blessed, 4 answers have drifted.
 """
 
 import sys
@@ -8,7 +8,26 @@ import sys
 import typer
 
 from rewardloop import __version__
-from rewardloop.cli import batches, config, evaluate, export_tasks, gate, golden, ingest, run, score, serve, ui
+from rewardloop.cli import (
+    batches,
+    config,
+    drift,
+    evaluate,
+    export_tasks,
+    gate,
+    gc,
+    golden,
+    history,
+    ingest,
+    promote,
+    run,
+    score,
+    serve,
+    status,
+    submit,
+    trigger,
+    ui,
+)
 from rewardloop.cli.environment import set_defaults
 from rewardloop.errors import RewardloopError, disk_error
 
@@ -23,10 +42,20 @@ app.command("ingest")(ingest.ingest)
 app.command("batches")(batches.batches)
 app.command("accept")(batches.accept)
 app.command("run")(run.run)
+app.command("submit")(submit.submit)
+app.command("trigger")(trigger.trigger)
 app.command("gate")(gate.gate)
+app.command("status")(status.status)
+app.command("promote")(promote.promote)
+app.command("approve")(promote.approve)
+app.command("rollback")(promote.rollback)
+app.command("history")(history.history)
+app.command("gc")(gc.gc)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("serve")(serve.serve)
+app.command("serve-key")(serve.serve_key)
+app.command("drift")(drift.drift)
 app.command("export-tasks")(export_tasks.export_tasks)
 app.command("ui")(ui.ui)
 app.add_typer(golden.app, name="golden")
