@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,18 @@ def _look(overrides: tuple[str, ...]) -> str:
     """One look, as ``rewardloop trigger --once`` does; what came of it."""
     from rewardloop.cli import claimed_run
     from rewardloop.cli.looking import Looker
+    from rewardloop.cli.retraining import retrain
     from rewardloop.config import load_settings
 
     claimed_run.run_pipeline = _no_steps  # type: ignore[assignment]
-    looker = Looker(load_settings(CONFIG, overrides), say=lambda line: None)
+    looker = Looker(load_settings(CONFIG, overrides), say=_nothing, start=partial(retrain, say=_nothing))
     _barrier.wait(_LONGEST_SECONDS)
     looked = looker.look()
     return looked.run.kind if looked.run else "not due"
+
+
+def _nothing(line: str) -> None:
+    """Eight processes that talk at once are of no use to anybody."""
 
 
 def _no_steps(name: str, parameters: Mapping[str, str], *, root: Path, run_dir: Path) -> None:

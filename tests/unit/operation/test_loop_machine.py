@@ -93,7 +93,7 @@ def no_worse(name: str, candidate: str, champion: str) -> list[Check]:
 class Loop(RuleBasedStateMachine):
     """Rules act as people and triggers do; invariants are those of the design."""
 
-    @initialize(candidates=st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=2, max_size=3))
+    @initialize(candidates=st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=3, max_size=4))
     def begin(self, candidates: list[tuple[int, bool]]) -> None:
         """A store with a batch and the versions that earlier configurations made of it."""
         self.folder = Path(tempfile.mkdtemp(prefix="machine-"))
@@ -121,7 +121,8 @@ class Loop(RuleBasedStateMachine):
         self.planted: dict[str, dict[str, str]] = {}
         self.ingest(first=0, count=8, bad=1, fuse=None)
         for number, (quality, blessed) in enumerate(candidates):
-            self.run(f"f{number}", quality, blessed, approval=False, again=False, fuse=None)
+            # The first becomes the champion, the others wait for a person.
+            self.run(f"f{number}", quality, blessed, approval=number > 0, again=False, fuse=None)
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
@@ -233,7 +234,7 @@ class Loop(RuleBasedStateMachine):
 
     # Champions -------------------------------------------------------------------------------------------------------
     @precondition(lambda self: self.known())
-    @rule(which=st.integers(0, 99), force=st.booleans(), fuse=st.none() | st.integers(0, 1))
+    @rule(which=st.integers(0, 99), force=st.sampled_from([False, False, True]), fuse=st.none() | st.integers(0, 1))
     def promote(self, which: int, force: bool, fuse: int | None) -> None:
         """Somebody promotes a version, by force or not, and is killed or not."""
         version = self.known()[which % len(self.known())]
