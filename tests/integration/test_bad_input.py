@@ -35,7 +35,7 @@ def rewardloop(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     [
         ("missing.csv", None, "missing.csv: cannot be read"),
         ("unknown.csv", b"foo,bar\n1,2\n", "format not recognized; found a table with the columns foo, bar"),
-        ("truncated.gz", gzip.compress(HEADER.encode() * 100)[:-20], "the gzip file is truncated"),
+        ("truncated.gz", gzip.compress(HEADER.encode() * 100, mtime=0)[:-20], "the gzip file is truncated"),
         ("latin.csv", HEADER.encode() + b'1,caf\xe9,"[1]"\n', "latin.csv:2: byte 21 (0xe9) is not UTF-8"),
         ("empty.csv", b"", "is empty; expected rows of feedback"),
         ("header.csv", HEADER.encode(), "holds a header and no rows"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rewardloop.cli.cluster_runs import SUBMITTED
 from rewardloop.cli.parameters import config_digest
-from rewardloop.cli.retraining import RunResult, absolute, retrain
+from rewardloop.cli.retraining import RunResult, absolute, close_cut_short, retrain
 from rewardloop.cli.text_sets import keep_text_sets
 from rewardloop.config import LoadedSettings
 from rewardloop.errors import BadInputError
@@ -73,6 +73,9 @@ class Looker:
         due = self.due(corpus, config)
         self.say(f"{'Due' if due.start else 'Not due'}: {due.reason}")
         run = None
+        if not due.start:
+            home, lease = Path(self.settings.home).resolve(), self.settings.claims.lease_seconds
+            close_cut_short(home, read_claims(self.store.storage, lease_seconds=lease))
         if due.start:
             # People want to know who woke it; that a file came is said by the labels.
             run = self.start(self.loaded, reason="; ".join([due.reason, *filter(None, woken)]))
