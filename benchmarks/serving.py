@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -254,7 +254,12 @@ def _free_port() -> int:
 
 
 def _workers(server: psutil.Process) -> list[psutil.Process]:
-    return [child for child in server.children() if "spawn_main" in " ".join(child.cmdline())]
+    found = []
+    for child in server.children():
+        with suppress(psutil.Error):  # one that was killed just now
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 if __name__ == "__main__":

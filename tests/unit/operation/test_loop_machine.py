@@ -241,6 +241,13 @@ class Loop(RuleBasedStateMachine):
         with contextlib.suppress(KilledError):
             self.promoted(version, storage=self.store.storage if fuse is None else self.mortal(fuse), force=force)
 
+    @rule()
+    def challenge(self) -> None:
+        """The worst of all blessed versions is put forward."""
+        blessed = [one for one in self.known() if self.planted[one].get("blessed") == "true"]
+        if blessed:
+            self.promoted(min(blessed, key=lambda one: int(self.planted[one]["quality"])), storage=self.store.storage)
+
     def promoted(self, version: str, *, storage: Storage, force: bool = False) -> None:
         """Promote it; refused is what was not blessed, or what is worse than a champion it was not blessed against."""
         before, tags = self.history.champion(), self.tags(version)
@@ -376,7 +383,7 @@ class Loop(RuleBasedStateMachine):
 
 
 Loop.TestCase.settings = settings(
-    max_examples=20,
+    max_examples=16,
     stateful_step_count=20,
     deadline=None,
     derandomize=True,
