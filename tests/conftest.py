@@ -20,6 +20,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_run_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A test is not part of a run unless it says so."""
+    """A test is not part of a run, and asks no registry of another test, unless it says so."""
     monkeypatch.delenv("REWARDLOOP_RUN_DIR", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # mlflow.set_tracking_uri leaves it behind
     monkeypatch.setenv("REWARDLOOP_HOME", str(tmp_path / "home"))

@@ -246,7 +246,9 @@ def promote(scene: Scene, folder: Path, store: Path, values: Mapping[str, float]
         evaluation=folder / "evaluation",
         blessing=folder / "blessing",
         store=str(store),
-        settings=json.dumps({"organization": scene.organization, "threshold": SETTINGS["threshold"]}),
+        settings=json.dumps(
+            {"organization": scene.organization, "threshold": SETTINGS["threshold"], "promotion": {"mode": "auto"}}
+        ),
         tracking_uri=scene.tracking_uri,
         corpus_digest=CORPUS,
         config_digest=folder.name,

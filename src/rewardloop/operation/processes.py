@@ -16,6 +16,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 RUN_DIR = "REWARDLOOP_RUN_DIR"
+_ROUNDS = 5
 _SECONDS_TO_END = 5.0
 
 
@@ -63,14 +64,25 @@ def end_orphans(run_dir: Path) -> int:
 
     Steps outlive a parent that was killed: two trainings would write one checkpoint folder.
     """
+    ended = 0
+    # A shell may start its child between being found and being ended.
+    for _ in range(_ROUNDS):
+        found = _working_in(run_dir)
+        if not found:
+            break
+        _end(found)
+        ended += len(found)
+    return ended
+
+
+def _working_in(run_dir: Path) -> list[psutil.Process]:
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid not in spared and process.environ().get(RUN_DIR) == str(run_dir):
                 found.append(process)
-    _end(found)
-    return len(found)
+    return found
 
 
 def _end(processes: Iterable[psutil.Process]) -> None:
