@@ -24,7 +24,9 @@ from rewardloop.tracking.history import History
 from rewardloop.tracking.quick_look import tags_of
 from tests.registered import Candidate, make_candidate
 
-pytestmark = pytest.mark.slow
+# A server takes its time to start on a busy machine.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+_START_SECONDS = 600
 _AWAY_SECONDS = 30
 
 
@@ -53,7 +55,7 @@ class _Server:
                 stderr=log,
                 start_new_session=True,
             )
-        until = time.monotonic() + 240
+        until = time.monotonic() + _START_SECONDS
         while True:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5):
                 return
