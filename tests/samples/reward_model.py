@@ -6,6 +6,7 @@ import numpy as np
 
 from rewardloop.evidence import (
     BeforeAfter,
+    CalibrationSlice,
     ChampionComparison,
     CurvePoint,
     EvaluationEvidence,
@@ -211,6 +212,15 @@ def evaluation(*, champion: bool = True, accuracy: float = 0.878, certified: boo
         ece=0.018,
         brier=0.094,
         reliability=bins,
+        calibration_slices=[
+            CalibrationSlice(
+                name="short answers <b>(1-10 words)</b>",
+                predicted=0.84,
+                excess=estimate(-0.012, 0.02, 6120),
+                documents=430,
+            ),
+            CalibrationSlice(name="long answers", predicted=0.79, excess=estimate(0.031, 0.018, 14_003), documents=890),
+        ],
         slices=[
             SliceLine(name="short answers <b>(1-10 words)</b>", accuracy=estimate(0.891, 0.03, 6120), documents=430),
             SliceLine(name="long answers", accuracy=estimate(0.862, 0.022, 14_003), documents=890),

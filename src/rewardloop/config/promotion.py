@@ -21,10 +21,14 @@ class GateSettings(Section):
     min_over_bag_of_words: float | None = None
     """Lower end of the paired difference's interval."""
     max_ece: Share | None = None
+    max_slice_miscalibration: Share | None = None
+    """Mean probability that the model gives the answer it prefers minus the share of people who agree, in size, on the
+    worst slice; refused is what is surely more (lower end of the interval). One temperature for all may hide it."""
     min_slice_accuracy: Share | None = None
     """Refused is a candidate with a slice whose accuracy is surely below this (upper end of the interval)."""
     min_slice_documents: Positive = 50
-    """Slices of fewer documents are reported and not held against ``min_slice_accuracy``."""
+    """Slices of fewer documents are reported and not held against ``min_slice_accuracy`` and
+    ``max_slice_miscalibration``."""
     require_threshold: bool = True
     max_unscored: Share = 0.1
     """Share of held-out answers that the model cannot score, for their length: the figures say nothing of them."""

@@ -1,22 +1,63 @@
 """Do the score differences mean what they say? Temperature, tie band, calibration error and Brier score of preferences.
 
+In: a split's pairs, ties and close ones too. Out: how sure the model is of each, and how far that is from people.
+
 The predicted probability that a is better than b is sigmoid((score a - score b) / T), with T fitted on validation pairs
 (temperature scaling, Guo et al. 2017). It is held against the share of labelers who say so, on all test pairs: a model
 that is sure where people are divided is as wrong as one that doubts where they agree.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+import polars as pl
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from rewardloop.bootstrap import Floats
-from rewardloop.evidence import ReliabilityBin
+from rewardloop.bootstrap import DocumentBootstrap, Floats, Ints
+from rewardloop.config import EvaluationSettings
+from rewardloop.errors import BadInputError
+from rewardloop.evaluation.slices import input_slices
+from rewardloop.evidence import CalibrationSlice, ReliabilityBin
 
 _BINS = 15
 _UNDECIDED = 0.1
 """People whose shares differ from one half by less than this leave a pair undecided."""
 _ROUNDING = 1e-9
 _TEMPERATURES = (1e-3, 1e3)
+
+
+@dataclass(frozen=True)
+class SoftPairs:
+    """All pairs of one split with two scored answers; close pairs and ties too: they say what a difference means."""
+
+    a: Ints
+    b: Ints
+    """Positions of the answers, shape (pairs,)."""
+    difference: Floats
+    """Score a - score b, shape (pairs,)."""
+    p: Floats
+    """Labelers' probability that a is better, shape (pairs,)."""
+
+    @classmethod
+    def of(cls, pairs: pl.DataFrame, scores: Floats, split: str) -> "SoftPairs":
+        """The pairs of ``split``.
+
+        Args:
+            pairs: the ``PAIRS`` table.
+            scores: one per item, NaN for unscored ones.
+            split: its name.
+
+        Raises:
+            BadInputError: the split has no pair with two scored answers.
+        """
+        chosen = pairs.filter(split=split)
+        a, b = (chosen[side].to_numpy().astype(np.int64) for side in "ab")
+        difference = scores[a] - scores[b]
+        known = ~np.isnan(difference)
+        if not known.any():
+            raise BadInputError(f"evaluation: the {split} split has no pair with two scored answers; add feedback")
+        return cls(a[known], b[known], difference[known], chosen["p"].to_numpy()[known])
 
 
 def fit_temperature(difference: Floats, p: Floats) -> float:
@@ -64,9 +105,7 @@ def reliability(predictions: Floats, shares: Floats) -> list[ReliabilityBin]:
         predictions: P(a is better), shape (pairs,).
         shares: labelers' share for a, shape (pairs,).
     """
-    turned = predictions < 0.5
-    confidence = np.where(turned, 1 - predictions, predictions)
-    share = np.where(turned, 1 - shares, shares)
+    confidence, share = _turned(predictions, shares)
     order = np.argsort(confidence, kind="stable")
     return [
         ReliabilityBin(predicted=float(confidence[part].mean()), observed=float(share[part].mean()), pairs=len(part))
@@ -83,3 +122,41 @@ def expected_calibration_error(bins: list[ReliabilityBin]) -> float:
 def brier(predictions: Floats, shares: Floats) -> float:
     """Mean squared difference between prediction and share (Brier 1950, for one of two classes)."""
     return float(np.mean((predictions - shares) ** 2))
+
+
+def calibration_slices(
+    items: pl.DataFrame, test: SoftPairs, predictions: Floats, settings: EvaluationSettings
+) -> list[CalibrationSlice]:
+    """How far the model is from people on each part of the test pairs, which one temperature for all cannot show.
+
+    The signed mean has no upward bias on small slices, as a calibration error of bins has. Slices by distance in rating
+    are left out: they are chosen by what people said, and people who rate two answers nearly alike disagree with any
+    model that is rightly sure.
+
+    Args:
+        items: the ``ITEMS`` table.
+        test: pairs of ``items``.
+        predictions: P(a is better), shape (pairs,).
+        settings: ``bootstrap_samples``, ``seed`` and ``confidence``.
+    """
+    confidence, share = _turned(predictions, test.p)
+    documents = items["document"].rank("dense").to_numpy().astype(np.int64)
+    lines = []
+    for name, mask in input_slices(items, test.a, test.b):
+        if not mask.any() or mask.all():
+            continue
+        bootstrap = DocumentBootstrap(
+            documents[test.a[mask]], documents[test.b[mask]], samples=settings.bootstrap_samples, seed=settings.seed
+        )
+        excess = bootstrap.estimate(confidence[mask] - share[mask], confidence=settings.confidence)
+        predicted_mean = float(confidence[mask].mean())
+        lines.append(
+            CalibrationSlice(name=name, predicted=predicted_mean, excess=excess, documents=bootstrap.documents)
+        )
+    return lines
+
+
+def _turned(predictions: Floats, shares: Floats) -> tuple[Floats, Floats]:
+    """Prediction and share of each pair for the answer that the model prefers."""
+    turned = predictions < 0.5
+    return np.where(turned, 1 - predictions, predictions), np.where(turned, 1 - shares, shares)

@@ -85,11 +85,11 @@ def evaluate(
     responses = items["response"].to_list()
     length = np.array([len(text) for text in responses], dtype=float)
     bag_of_words, by_length = _baselines(items, pairs, responses, evaluation.seed)
-    validation = _soft(pairs, public, "validation")
-    temperature, band = calibration.fit_temperature(*validation), calibration.tie_band(*validation)
-    difference, share = _soft(pairs, public, "test")
-    predictions = calibration.predicted(difference, temperature)
-    bins = calibration.reliability(predictions, share)
+    validation, tested = (calibration.SoftPairs.of(pairs, public, name) for name in ("validation", "test"))
+    temperature = calibration.fit_temperature(validation.difference, validation.p)
+    band = calibration.tie_band(validation.difference, validation.p)
+    predictions = calibration.predicted(tested.difference, temperature)
+    bins = calibration.reliability(predictions, tested.p)
     reference = public_score(anchors_raw, scale) if reference_anchors is None else reference_anchors
     certified = certify(
         _labeled(items, public, "calibration", evaluation.seed),
@@ -115,8 +115,9 @@ def evaluate(
         temperature=temperature,
         tie_band=band,
         ece=calibration.expected_calibration_error(bins),
-        brier=calibration.brier(predictions, share),
+        brier=calibration.brier(predictions, tested.p),
         reliability=bins,
+        calibration_slices=calibration.calibration_slices(items, tested, predictions, evaluation),
         slices=slice_lines(items, test, public, evaluation),
         threshold=certified,
         champion=champion and compare_with_champion(items, pairs, public, certified.threshold, champion, evaluation),
@@ -176,16 +177,6 @@ def _baselines(items: pl.DataFrame, pairs: pl.DataFrame, responses: list[str], s
     a, b, p = (train[name].to_numpy() for name in ("a", "b", "p"))
     words = baselines.bag_of_words_scores(responses, a, b, p, seed=seed)
     return words, baselines.length_scores(responses, a, b, p)
-
-
-def _soft(pairs: pl.DataFrame, public: Floats, split: str) -> tuple[Floats, Floats]:
-    """Score differences and p of all pairs of a split; close pairs and ties too: they say what a difference means."""
-    chosen = pairs.filter(split=split)
-    difference = public[chosen["a"].to_numpy()] - public[chosen["b"].to_numpy()]
-    known = ~np.isnan(difference)
-    if not known.any():
-        raise BadInputError(f"evaluation: the {split} split has no pair with two scored answers; add feedback")
-    return difference[known], chosen["p"].to_numpy()[known]
 
 
 def _labeled(items: pl.DataFrame, public: Floats, split: str, seed: int) -> Labeled:

@@ -102,6 +102,7 @@ def _scores(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:
     ]
     if gate.max_ece is not None:
         checks.append(at_most("calibration error (ECE)", evaluation.ece, gate.max_ece))
+    checks += _calibration_of_slices(evaluation, gate)
     unscored = evaluation.unscored / evaluation.held_out
     checks.append(at_most("held-out answers too long to be scored", unscored, gate.max_unscored))
     correlation = evaluation.length.correlation
@@ -109,6 +110,19 @@ def _scores(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:
         name = "correlation of score and length"
         checks.append(not_surely_above(name, magnitude(correlation), gate.max_score_length_correlation))
     return checks
+
+
+def _calibration_of_slices(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:
+    lines = [line for line in evaluation.calibration_slices if line.documents >= gate.min_slice_documents]
+    if gate.max_slice_miscalibration is None or not lines:
+        return []
+    worst = max(lines, key=lambda line: magnitude(line.excess).low)
+    agreed = worst.predicted - worst.excess.value
+    check = not_surely_above(
+        f"miscalibration of the worst slice ({worst.name})", magnitude(worst.excess), gate.max_slice_miscalibration
+    )
+    why = f"There the model is {worst.predicted:.0%} sure of the answer it prefers, and {agreed:.0%} of people agree."
+    return [check.model_copy(update={"reason": f"{check.reason} {why}"})]
 
 
 def _threshold(evaluation: EvaluationEvidence, gate: GateSettings) -> list[Check]:

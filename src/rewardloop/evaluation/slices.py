@@ -6,6 +6,7 @@ holds every pair says nothing new and is left out.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -36,7 +37,8 @@ class SliceSet:
     def of(cls, items: pl.DataFrame, pairs: PairSet) -> "SliceSet":
         """Slice ``pairs``, which are pairs of ``items``."""
         documents = items["document"].rank("dense").to_numpy().astype(np.int64)
-        masks = {name: mask for name, mask in _masks(items, pairs) if mask.any() and not mask.all()}
+        every = chain(input_slices(items, pairs.a, pairs.b), _thirds(pairs.gap, _GAPS))
+        masks = {name: mask for name, mask in every if mask.any() and not mask.all()}
         return cls(pairs, documents, masks)
 
     def part(self, name: str, settings: EvaluationSettings) -> PairSet:
@@ -80,19 +82,24 @@ def slice_lines(
     ]
 
 
-def _masks(items: pl.DataFrame, pairs: PairSet) -> Iterator[tuple[str, Bools]]:
-    both = np.concatenate([pairs.a, pairs.b])
+def input_slices(items: pl.DataFrame, a: Ints, b: Ints) -> Iterator[tuple[str, Bools]]:
+    """Name and pairs of every slice that is told by prompts and answers, not by how they were labeled.
+
+    Args:
+        items: the ``ITEMS`` table.
+        a, b: the pairs' positions in ``items``, shape (pairs,).
+    """
+    both = np.concatenate([a, b])
     for column, words in _NAMED.items():
         if column in items.columns:
             value = items[column].fill_null("(none)").to_numpy()
             for name in np.unique(value[both]):
-                yield f"{words} {name}", (value[pairs.a] == name) & (value[pairs.b] == name)
+                yield f"{words} {name}", (value[a] == name) & (value[b] == name)
     response = items["response"].str.len_chars().to_numpy().astype(float)
-    yield from _thirds((response[pairs.a] + response[pairs.b]) / 2, _RESPONSES)
+    yield from _thirds((response[a] + response[b]) / 2, _RESPONSES)
     contents = pl.col("prompt").list.eval(pl.element().struct.field("content").str.len_chars())
     prompt = items.select(contents.list.sum().fill_null(0))["prompt"].to_numpy().astype(float)
-    yield from _thirds((prompt[pairs.a] + prompt[pairs.b]) / 2, _PROMPTS)
-    yield from _thirds(pairs.gap, _GAPS)
+    yield from _thirds((prompt[a] + prompt[b]) / 2, _PROMPTS)
 
 
 def _thirds(values: Floats, names: tuple[str, str, str]) -> Iterator[tuple[str, Bools]]:

@@ -58,6 +58,7 @@ from rewardloop.evidence.promotion import (
 )
 from rewardloop.evidence.reward_model import (
     BeforeAfter,
+    CalibrationSlice,
     ChampionComparison,
     CurvePoint,
     EvaluationEvidence,
@@ -83,6 +84,7 @@ __all__ = [
     "BatchVerdict",
     "BeforeAfter",
     "Blessing",
+    "CalibrationSlice",
     "ChampionComparison",
     "Change",
     "Check",

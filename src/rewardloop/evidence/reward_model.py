@@ -114,6 +114,19 @@ class SliceLine(Evidence):
     """That its pairs come from."""
 
 
+class CalibrationSlice(Evidence):
+    """How sure the model is on a part of the test pairs, against how often people agree with it there."""
+
+    name: str
+    predicted: float
+    """Mean probability that the model gives the answer it prefers."""
+    excess: Estimate
+    """``predicted`` minus the mean share of labelers who prefer that answer: above 0 it is too sure, below 0 it
+    doubts where people agree."""
+    documents: int
+    """That its pairs come from."""
+
+
 class ReviewEvidence(Evidence):
     """The block threshold on the public score scale, and how much lies between it and the accept threshold."""
 
@@ -215,6 +228,7 @@ class EvaluationEvidence(Evidence):
     ece: float
     brier: float
     reliability: list[ReliabilityBin]
+    calibration_slices: list[CalibrationSlice] = Field(default_factory=list)
     slices: list[SliceLine]
     threshold: ThresholdEvidence
     champion: ChampionComparison | None

@@ -313,6 +313,33 @@ def test_calibration_by_hand() -> None:
     assert expected_calibration_error(overconfident) == pytest.approx(0.4, abs=0.02)
 
 
+def test_a_part_that_one_temperature_does_not_fit_is_told() -> None:
+    """Scores of one segment are squeezed together: its order is kept, and the model doubts what people are sure of."""
+    items, pairs = tables(segments=2)
+    squeezed = (items["segment"] == "s1").to_numpy()
+    arguments: dict[str, Any] = {
+        "anchors_raw": np.arange(3.0), "reference_anchors": None, "champion": None, "evaluation": SETTINGS,
+        "threshold": ThresholdSettings(alpha=0.2, delta=0.2), "base_scoring": {}, "acceptability": "",
+        "one_labeler": None,
+    }  # fmt: skip
+    truth = items["rating"].to_numpy()
+    for scores, low, high in ((truth, -0.05, 0.05), (np.where(squeezed, truth / 20, truth), -0.5, -0.2)):
+        lines = evaluate(items, pairs, raw=scores, **arguments).evidence.calibration_slices
+        found = {line.name: line for line in lines}
+        assert "segment s0" in found
+        assert not any("in rating" in name for name in found), "what people said must not choose the pairs"
+        line = found["segment s1"]
+        assert low < line.excess.value < high
+        assert line.documents == 30
+        assert line.excess.low <= line.excess.value <= line.excess.high
+        chosen = pairs.filter(split="test").filter(
+            pl.col("a").is_in(np.flatnonzero(squeezed)) & pl.col("b").is_in(np.flatnonzero(squeezed))
+        )
+        assert line.excess.count == len(chosen) == 30 * 29 / 2
+        agree = np.maximum(chosen["p"].to_numpy(), 1 - chosen["p"].to_numpy()).mean()  # the order is people's own
+        assert line.predicted - line.excess.value == pytest.approx(agree)
+
+
 def test_anchored_scale_increases_strictly_and_falls_back() -> None:
     random = np.random.default_rng(0)
     scale = anchored_scale(np.round(random.normal(size=200), 1), random.normal(size=200), first_scale(0, 1))

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from rewardloop.config import GateSettings
 from rewardloop.evaluation.gate import decide
-from rewardloop.evidence import Blessing, Estimate, EvaluationEvidence, SliceLine, ThresholdEvidence
+from rewardloop.evidence import Blessing, CalibrationSlice, Estimate, EvaluationEvidence, SliceLine, ThresholdEvidence
 from tests import run_folders
 
 
@@ -37,6 +37,14 @@ def judged(gate: dict[str, Any], **measured: Any) -> Blessing:
 
 def slices(*accuracies: float) -> list[SliceLine]:
     return [SliceLine(name=f"slice {value}", accuracy=near(value), documents=50) for value in accuracies]
+
+
+def too_sure(*excesses: float, documents: int = 50) -> dict[str, Any]:
+    lines = [
+        CalibrationSlice(name=f"slice {value}", predicted=0.7, excess=near(value), documents=documents)
+        for value in excesses
+    ]
+    return {"calibration_slices": lines}
 
 
 def accepting(unacceptable: Estimate | None) -> ThresholdEvidence:
@@ -73,6 +81,10 @@ def leaking(**fields: Any) -> dict[str, Any]:
             length(correlation=None),
             True,
         ),  # neither varies: nothing follows length
+        ({"max_slice_miscalibration": 0.1}, too_sure(0.01, -0.11), True),  # not surely more
+        ({"max_slice_miscalibration": 0.1}, too_sure(0.01, -0.13), False),  # too timid is as wrong as too sure
+        ({"max_slice_miscalibration": 0.1}, too_sure(0.13, 0.01), False),
+        ({"max_slice_miscalibration": 0.1}, too_sure(0.13, documents=49), True),  # too few to judge
         ({"max_robustness_change": 0.2}, perturbed(change=near(0.17)), True),
         ({"max_robustness_change": 0.2}, perturbed(change=near(0.19)), False),  # the upper end counts
         ({"max_robustness_change": 0.2}, perturbed(change=None), False),
