@@ -151,9 +151,9 @@ def _memory(registered: Registered, rows: list[dict[str, str]], count: int) -> d
     bodies = [json.dumps({"rows": [row]}) for row in rows]
     callers, first = 32, min(2_000, count // 2)
     with _rewardloop(registered) as (port, server):
-        lines = [_load(port, "/v1/decide", bodies, callers=callers, requests_each=first // callers)]
+        lines = [_load(port, "/v1/decide", bodies, callers=callers, requests_each=-(-first // callers))]
         early = server.memory_info().rss
-        lines.append(_load(port, "/v1/decide", bodies, callers=callers, requests_each=(count - first) // callers))
+        lines.append(_load(port, "/v1/decide", bodies, callers=callers, requests_each=-(-(count - first) // callers)))
         late = server.memory_info().rss
     return {
         "requests": sum(line["requests"] for line in lines),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
+from threading import Lock
 from types import CodeType, ModuleType
 from typing import Any
 from uuid import uuid4
@@ -74,6 +75,8 @@ class RewardModel(PythonModel):
         """Load the scorer, and find out which version this is (empty when loaded from outside the registry)."""
         directory = Path(context.artifacts["reward_model"])
         self.scoring = load_scoring(directory)
+        # MLflow's server answers in several threads, and neither tokenizer nor prompt cache may be used by two at once.
+        self.turn = Lock()
         self.scorer = self.scoring.RewardScorer.load(directory)
         # MLflow writes this file beside MLmodel when a version is loaded by its name.
         meta = directory.parents[1] / "registered_model_meta"
@@ -99,7 +102,8 @@ class RewardModel(PythonModel):
                 prompts.append(self.scoring.as_messages(prompt))
             except ValueError as error:
                 raise _refused(f"row {row}: {error}") from error
-        scores = self.scorer.score(prompts, responses)
+        with self.turn:
+            scores = self.scorer.score(prompts, responses)
         threshold = self.scorer.threshold
         return pd.DataFrame(
             {
