@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import fsspec
 import stamina
+import stamina.instrumentation
 from fsspec.implementations.local import LocalFileSystem
 
 from rewardloop.errors import BadInputError
@@ -32,6 +33,9 @@ _EXCLUSIVE = {"s3", "s3a", "gs", "gcs", "memory"}
 
 _RETRIES = stamina.RetryingCaller(attempts=6, timeout=45.0, wait_initial=0.2, wait_max=8.0, wait_jitter=1.0)
 """The one place that says how long a store may be away: seconds, with exponential backoff and jitter."""
+
+# Who tries again says what for; stamina's own line holds an event's name and nothing else.
+stamina.instrumentation.set_on_retry_hooks([])
 
 _LASTING = {
     errno.EACCES, errno.EDQUOT, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOSYS,

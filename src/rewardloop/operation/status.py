@@ -43,6 +43,8 @@ def status(
     claims = read_claims(store.storage, now=now, lease_seconds=settings.claims.lease_seconds)
     waiting = pending(store, claims, store.current_corpus(settings.corpus), config=config_digest)
     names = (settings.model_name, settings.policy_name)
+    champions = champion_lines(names, store.storage)
+    in_use = next((line.version for line in champions if line.model == settings.model_name), None)
     return StatusReport(
         organization=settings.organization,
         at=now,
@@ -54,10 +56,10 @@ def status(
         ),
         claims=[_claim_line(one) for one in claims],
         runs=_runs(Path(settings.home).resolve() / "runs", problems),
-        champions=champion_lines(names, store.storage),
+        champions=champions,
         versions=version_lines(names, store.storage, tracking_uri, problems),
         next_start=_next(settings, now, problems),
-        drift=_drift(store.storage, problems),
+        drift=_drift(store.storage, in_use, problems),
         problems=problems,
     )
 
@@ -111,9 +113,12 @@ def _next(settings: Settings, now: datetime, problems: list[str]) -> datetime | 
         return None
 
 
-def _drift(storage: Storage, problems: list[str]) -> DriftLine | None:
+def _drift(storage: Storage, version: str | None, problems: list[str]) -> DriftLine | None:
+    """Of the champion: what an earlier version met says nothing of this one."""
+    if version is None:
+        return None
     try:
-        report = latest_drift(storage)
+        report = latest_drift(storage, version)
     except RewardloopError as error:
         problems.append(str(error))
         return None

@@ -168,10 +168,20 @@ def test_a_registry_that_does_not_answer_hides_nothing_else(settings: Settings, 
     assert (report.versions, report.champions, report.pending.labels) == ([], [], 0)
     (tmp_path / "home" / "runs" / "bad").mkdir(parents=True)
     (tmp_path / "home" / "runs" / "bad" / "run.json").write_text("{")
-    store.storage.write("drift/1/20260101T000000.000000Z.json", b"{}")
     report = status(settings, store, None, None)
-    assert len(report.problems) == 2
+    assert len(report.problems) == 1
     assert "Warning: " in table(report)
+
+
+def test_drift_is_that_of_the_champion(settings: Settings, config: Path, tracking_uri: str) -> None:
+    """An unreadable report is a problem where it is read."""
+    plant(tracking_uri, settings.model_name)
+    _said(config, "promote", "1")
+    store = FeedbackStore.open(settings.store.url)
+    store.storage.write("drift/2/20270101T000000.000000Z.json", b"{}")
+    assert status(settings, store, None, None).problems == []
+    store.storage.write("drift/1/20260101T000000.000000Z.json", b"{}")
+    assert "is not a drift report" in status(settings, store, None, None).problems[0]
 
 
 def test_the_next_start_follows_the_schedule(settings: Settings) -> None:

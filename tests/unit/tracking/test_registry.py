@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -102,6 +103,19 @@ def test_a_version_with_two_thresholds_asks_people(candidate: Candidate, tmp_pat
     assert answer["decision"].tolist() == [*(wanted[score] for score in fixture["scores"]), "review"]
     assert answer["allowed"].tolist() == [decision == "accept" for decision in answer["decision"]]
     assert set(answer.columns) == set(REWARD_MODEL.signature.outputs.input_names())
+
+
+def test_threads_take_turns(candidate: Candidate) -> None:
+    """MLflow's server calls one model from several threads, and a tokenizer refuses to be used by two at once."""
+    model = RewardModel()
+    model.load_context(
+        SimpleNamespace(artifacts={"reward_model": str(_files(candidate) / "artifacts" / "reward_model")})
+    )
+    rows = pd.DataFrame({"response": RESPONSES, "prompt": [*map(json.dumps, PROMPTS)]})
+    wanted = model.predict(None, rows)["score"].tolist()
+    with ThreadPoolExecutor(8) as threads:
+        for answer in threads.map(lambda _: model.predict(None, rows), range(200)):
+            assert answer["score"].tolist() == wanted
 
 
 def test_nothing_is_pickled_and_versions_are_pinned(candidate: Candidate) -> None:
