@@ -39,11 +39,15 @@ def export_tasks(
         str | None, typer.Option(metavar="RUN_ID", help="The run that evaluated the policy; the newest by default.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw, and of which answer stands left.")] = 0,
+    again: Annotated[
+        bool, typer.Option("--again", help="Served answers that were exported before may come again.")
+    ] = False,
 ) -> None:
     """Write tasks for people to judge in Label Studio.
 
     policy-comparison: blind comparisons of a policy with its reference. uncertain: logged answers of the last
-    drift.days, half of them nearest the champion's threshold, half where the previous champion decides otherwise.
+    drift.days, half of them nearest the champion's threshold, half where the previous champion decides otherwise;
+    each answer is exported once.
 
     Ingest what they said like any feedback: rewardloop ingest EXPORT.json.
     """
@@ -53,8 +57,10 @@ def export_tasks(
     if kind == "uncertain":
         if run is not None:
             raise BadInputError("--run: belongs to --kind policy-comparison; uncertain answers come from the log")
-        export_uncertain(config, overrides, count=count, output=output, write=_write)
+        export_uncertain(config, overrides, count=count, output=output, again=again, write=_write)
         return
+    if again:
+        raise BadInputError("--again: belongs to --kind uncertain; another draw of comparisons comes with --seed")
     settings = read_settings(config, overrides).settings
     evaluated = _evaluated(Path(settings.home).resolve() / "runs", run)
     answers = _answers(evaluated.folder / _ANSWERS)

@@ -18,13 +18,16 @@ from rewardloop.errors import BadInputError
 if TYPE_CHECKING:
     from rewardloop.operation.selection import Ask, Selection
 
-Write = Callable[[Path, dict[str, str]], None]
+Write = Callable[[Path, dict[str, str], Callable[[], object]], None]
 
 
-def export_uncertain(config: Path, overrides: list[str] | None, *, count: int, output: Path, write: Write) -> None:
+def export_uncertain(
+    config: Path, overrides: list[str] | None, *, count: int, output: Path, again: bool, write: Write
+) -> None:
     """Pick, write, and say what to do next; arguments as of ``export_tasks``."""
     from rewardloop.feedback.store import FeedbackStore
     from rewardloop.feedback.uncertain import LABELING_CONFIG, Answer, make_tasks
+    from rewardloop.operation.asked import asked_before, keep_asked
     from rewardloop.operation.decisions import read_decisions
     from rewardloop.operation.selection import select
 
@@ -34,7 +37,8 @@ def export_uncertain(config: Path, overrides: list[str] | None, *, count: int, o
     since = datetime.now(UTC) - timedelta(days=settings.drift.days)
     decisions, broken = read_decisions(store.storage, since, model.rpartition("/")[2], texts=True)
     ask = _previous(config, overrides)
-    picked = select(decisions, store, settings, count=count, ask=ask)
+    asked = frozenset() if again else asked_before(store.storage)
+    picked = select(decisions, store, settings, count=count, ask=ask, asked=asked)
     tasks = make_tasks(
         (Answer(*row) for row in picked.rows.select("prompt", "response", "segment").iter_rows()),
         model=model,
@@ -46,6 +50,7 @@ def export_uncertain(config: Path, overrides: list[str] | None, *, count: int, o
             "tasks.json": json.dumps(tasks, ensure_ascii=False, indent=1) + "\n",
             "labeling-config.xml": LABELING_CONFIG,
         },
+        lambda: keep_asked(store.storage, picked.rows),
     )
     _say(picked, model, count, asked=ask is not None, broken=broken)
     typer.echo(

@@ -19,7 +19,7 @@ from rewardloop.operation.late_labels import TEXT, text_hashes
 from rewardloop.preferences.splits import place_rows
 from rewardloop.records import prompt_key
 
-AGAIN, LABELED = "decided more than once", "labeled already"
+AGAIN, LABELED, ASKED = "decided more than once", "labeled already", "exported before"
 GOLDEN, HELD_OUT = "in the golden set", "in a held-out split, where labels of answers picked on purpose cannot be used"
 UNSCORED, ALONE = "without a score or a threshold", "the only logged answer to its prompt: nothing to compare it with"
 
@@ -47,7 +47,13 @@ class Selection(NamedTuple):
 
 
 def select(
-    decisions: pl.DataFrame, store: FeedbackStore, settings: Settings, *, count: int, ask: Ask | None
+    decisions: pl.DataFrame,
+    store: FeedbackStore,
+    settings: Settings,
+    *,
+    count: int,
+    ask: Ask | None,
+    asked: frozenset[tuple[str, str]] = frozenset(),
 ) -> Selection:
     """Pick ``count`` answers at most: half where ``ask`` decides otherwise, the others nearest the threshold.
 
@@ -60,6 +66,7 @@ def select(
         settings: ``splits`` where the store has none yet, ``drift.second_opinions``.
         count: most answers.
         ask: the previous champion; None: all are picked by distance.
+        asked: (prompt_hash, response_hash) of answers that people are judging already.
 
     Raises:
         BadInputError: no texts were logged, or nothing can be asked about.
@@ -71,7 +78,7 @@ def select(
             f"export-tasks: {found}; to let people judge answers set serving.log.texts: true and serving.log.sample "
             "above 0, and serve"
         )
-    candidates, left_out = _candidates(logged, store, settings)
+    candidates, left_out = _candidates(logged, store, settings, asked)
     if candidates.is_empty():
         why = "; ".join(f"{answers:,} {reason}" for reason, answers in left_out.items())
         raise BadInputError(f"export-tasks: of {len(logged):,} logged answers none is left to judge: {why}")
@@ -83,16 +90,23 @@ def select(
     return Selection(candidates[list(chosen)], disagreed, left_out)
 
 
-def _candidates(logged: pl.DataFrame, store: FeedbackStore, settings: Settings) -> tuple[pl.DataFrame, dict[str, int]]:
+def _candidates(
+    logged: pl.DataFrame, store: FeedbackStore, settings: Settings, asked: frozenset[tuple[str, str]]
+) -> tuple[pl.DataFrame, dict[str, int]]:
     """Answers that may be asked about, nearest the threshold first, and why the others may not."""
     once = logged.sort("at").unique(TEXT, keep="last", maintain_order=True)
     labeled = {keys for batch in store.batches() for keys in text_hashes(store.read_batch(batch.digest))}
-    known = pl.Series([keys in labeled for keys in once.select(TEXT).iter_rows()], dtype=pl.Boolean)
+    known, given = (
+        pl.Series([keys in texts for keys in once.select(TEXT).iter_rows()], dtype=pl.Boolean)
+        for texts in (labeled, asked)
+    )
     placed = _placed(once, store.splits() or settings.splits, frozenset(store.golden_documents()))
     judged = once.with_columns(
         (pl.col("score") - pl.col("threshold")).abs().alias("distance"),
         pl.when(known)
         .then(pl.lit(LABELED))
+        .when(given)
+        .then(pl.lit(ASKED))
         .when(placed == "golden")
         .then(pl.lit(GOLDEN))
         .when(placed != "train")

@@ -83,8 +83,8 @@ def log(champion: Candidate, store: str, *, texts: bool = True) -> None:
     write_decisions(Storage.open(store), f"{NOW:%Y-%m-%d}/a.jsonl", *records)
 
 
-def export(path: Path, output: Path, count: int) -> list[dict[str, Any]]:
-    export_tasks("uncertain", count, output, path, None)
+def export(path: Path, output: Path, count: int, *, again: bool = False) -> list[dict[str, Any]]:
+    export_tasks("uncertain", count, output, path, None, again=again)
     tasks: list[dict[str, Any]] = json.loads((output / "tasks.json").read_text())
     return tasks
 
@@ -117,6 +117,11 @@ def test_the_champions_answers_are_picked_and_their_labels_come_back(
     assert {task["data"]["response"] for task in tasks[:divided]} <= otherwise
     assert f"rewardloop ingest EXPORT.json -c {path}" in said
 
+    others = export(path, tmp_path / "next", 10)
+    assert not {task["data"]["response"] for task in others} & {task["data"]["response"] for task in tasks}
+    assert "left out: 10 (exported before)" in capsys.readouterr().out
+    assert export(path, tmp_path / "again", 10, again=True) == tasks
+
     annotation = {"completed_by": 3, "result": [{"type": "choices", "value": {"choices": ["acceptable"]}}]}
     done = tmp_path / "export.json"
     done.write_text(json.dumps([{**task, "annotations": [annotation]} for task in tasks]))
@@ -133,3 +138,5 @@ def test_a_run_belongs_to_the_other_kind(champion: Candidate, tmp_path: Path) ->
     path = config(champion, tmp_path, champion.store)
     with pytest.raises(BadInputError, match="--run: belongs to --kind policy-comparison"):
         export_tasks("uncertain", 4, tmp_path / "out", path, None, run="20261101T080000-aaaaaaaa-0001")
+    with pytest.raises(BadInputError, match="--again: belongs to --kind uncertain"):
+        export_tasks("policy-comparison", 4, tmp_path / "out", path, None, again=True)

@@ -16,6 +16,7 @@ from rewardloop.feedback.ingest import IngestReport, ingest
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.feedback.uncertain import Answer, make_tasks
 from rewardloop.operation import selection
+from rewardloop.operation.asked import asked_before, keep_asked
 from rewardloop.operation.decisions import read_decisions
 from rewardloop.operation.selection import Opinion, Selection, select
 from rewardloop.preferences.build import build
@@ -43,7 +44,7 @@ def picked(folder: Path, logged: list[DecisionRecord], count: int, **options: An
     write_decisions(storage, f"{NOW:%Y-%m-%d}/a.jsonl", *logged)
     found = read_decisions(storage, NOW - timedelta(days=1), "3", texts=True).frame
     settings = options.pop("settings", None) or configured()
-    return select(found, FeedbackStore(storage), settings, count=count, ask=options.pop("ask", None))
+    return select(found, FeedbackStore(storage), settings, count=count, ask=options.pop("ask", None), **options)
 
 
 def canonical(path: Path, *groups: dict[str, Any]) -> Path:
@@ -69,6 +70,25 @@ def test_the_nearest_are_picked_once_and_in_order(tmp_path: Path) -> None:
     assert found.rows["distance"].to_list() == pytest.approx([0.05, 0.1, 0.3])
     assert found.left_out == {selection.AGAIN: 1, selection.UNSCORED: 1}
     assert found.divided == 0
+
+
+def test_what_was_exported_is_not_exported_again(tmp_path: Path) -> None:
+    logged = [answer(f"answer {n}", 0.5 + n / 10) for n in range(1, 5)]
+    storage = Storage.open(str(tmp_path))
+    first = picked(tmp_path, logged, 2)
+    for _ in range(2):  # the same again is the same file
+        keep_asked(storage, first.rows)
+    assert len(storage.list("asked")) == 1
+    assert "answer 1" not in storage.read(f"asked/{storage.list('asked')[0]}").decode()
+    second = picked(tmp_path, logged, 4, asked=asked_before(storage))
+    assert second.rows["response"].to_list() == ["answer 3", "answer 4"]
+    assert second.left_out == {selection.ASKED: 2}
+    keep_asked(storage, second.rows)
+    with pytest.raises(BadInputError, match="none is left to judge: 4 exported before"):
+        picked(tmp_path, logged, 4, asked=asked_before(storage))
+    storage.write("asked/broken.json", b"{}")
+    with pytest.raises(BadInputError, match=r"broken\.json: is not a list of exported answers"):
+        asked_before(storage)
 
 
 def test_half_are_those_that_the_previous_champion_decides_otherwise_the_surest_first(tmp_path: Path) -> None:
