@@ -47,6 +47,10 @@ _checked: set[str] = set()
 """Remote stores that were seen to refuse a second creation, by URL."""
 
 
+class StoreError(BadInputError):
+    """The store cannot be written to, or is away: no fault of what was to be written."""
+
+
 @dataclass(frozen=True)
 class Storage:
     """A folder on a file system; every path is relative to it, with forward slashes."""
@@ -117,7 +121,8 @@ class Storage:
         writer.
 
         Raises:
-            BadInputError: the store cannot create a file only if it is absent, or cannot be written.
+            BadInputError: the store cannot create a file only if it is absent.
+            StoreError: the store cannot be written.
         """
         with self._clear_disk_errors(name):
             if self.is_local:
@@ -190,10 +195,12 @@ class Storage:
         try:
             yield
         except OSError as error:
-            raise BadInputError(
-                f"{self.path(name)}: cannot be written: {error.strerror or error}; "
+            mend = (
                 "free space, correct the permissions, or choose another store.url"
-            ) from error
+                if isinstance(error, PermissionError) or error.errno in _LASTING
+                else "the store did not answer for long; try again when it does"
+            )
+            raise StoreError(f"{self.path(name)}: cannot be written: {error.strerror or error}; {mend}") from error
 
 
 def _ask(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

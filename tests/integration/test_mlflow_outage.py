@@ -134,7 +134,7 @@ def test_away_for_good_is_a_clean_failure_and_the_next_run_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(outage.insist, "__kwdefaults__", {"patience_seconds": 3.0})
         _kill_at(patch, server, "loading the version back", back=False)
-        with pytest.raises(RewardloopError, match=r"went away while a version was being registered.*run again"):
+        with pytest.raises(RewardloopError, match=r"registering a version: MLflow at .* went away.*run again"):
             candidate.register()
     assert History(Storage.open(candidate.store), candidate.name).records() == []
     server.start()

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rewardloop.cli.cluster_runs import SUBMITTED
+from rewardloop.cli.outcome_notes import notify_not_run
 from rewardloop.cli.parameters import config_digest
 from rewardloop.cli.retraining import RunResult, absolute, close_cut_short, retrain
 from rewardloop.cli.text_sets import keep_text_sets
@@ -78,7 +79,14 @@ class Looker:
             close_cut_short(home, read_claims(self.store.storage, lease_seconds=lease))
         if due.start:
             # People want to know who woke it; that a file came is said by the labels.
-            run = self.start(self.loaded, reason="; ".join([due.reason, *filter(None, woken)]))
+            reason = "; ".join([due.reason, *filter(None, woken)])
+            try:
+                run = self.start(self.loaded, reason=reason)
+            except Exception as error:
+                # MLflow is away, or a setting is wrong: without a pause every look would claim and fail again.
+                if self._failed(corpus.digest, config).count == 1:
+                    notify_not_run(self.settings, reason, error)
+                raise
             self._remember(corpus.digest, config, run)
             due = self.due(*self._wanted())
         return Looked(due, inbox, self._again_at(due, inbox, run), run)
@@ -155,10 +163,15 @@ class Looker:
         if run.kind != "failed":
             self._failures.pop((corpus, config), None)
             return
+        self._failed(corpus, config)
+
+    def _failed(self, corpus: str, config: str) -> _Failures:
+        """Count one failure more."""
         failed = self._failures.setdefault((corpus, config), _Failures())
         failed.count += 1
         seconds = self.settings.trigger.retry_failed_seconds * 2 ** (failed.count - 1)
         failed.wait_until = self.clock() + seconds
+        return failed
 
     def _again_at(self, due: Due, inbox: InboxReport, run: RunResult | None) -> datetime | None:
         now, policy = datetime.now(UTC), self.settings.trigger

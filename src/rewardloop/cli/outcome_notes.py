@@ -1,6 +1,6 @@
 """What people are told when a run is over: what to do next, and a notification.
 
-In: the run's evidence. Out: lines for the terminal; a message through ``operation.notifications``.
+In: the evidence of a run, or why there is none. Out: lines for the terminal; a message (``operation.notifications``).
 """
 
 import shutil
@@ -39,6 +39,14 @@ def notify_outcome(settings: Settings, evidence: RunEvidence) -> None:
     lines += [f"- and {more} more in the report"] if more > 0 else []
     lines += [f"Run {evidence.run.run_id}: {evidence.run.trigger_reason}", f"Report: {evidence.report}"]
     notify(settings.notifications, event, f"{settings.organization}: {_TITLES[event]}", "\n".join(lines))
+
+
+def notify_not_run(settings: Settings, reason: str, error: Exception) -> None:
+    """Tell whoever is configured that a run that is due could not be started, or not finished; never fails."""
+    from rewardloop.operation.notifications import notify
+
+    text = f"{reason}, but the run cannot be made: {error}\nIt is tried again after growing pauses."
+    notify(settings.notifications, "failed", f"{settings.organization}: {_TITLES['failed']}", text)
 
 
 _TITLES: dict[Event, str] = {

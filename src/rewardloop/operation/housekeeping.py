@@ -81,7 +81,10 @@ def remove(wanted: Plan, settings: Settings, storage: Storage, tracking_uri: str
             if item.kind == "outputs":
                 for entry in _cache_entries(item.place):
                     entry.unlink(missing_ok=True)
-            shutil.rmtree(item.place)
+            try:
+                shutil.rmtree(item.place)
+            except FileNotFoundError:
+                continue  # somebody else tidies up too
             gone.append(item)
     versions = {one.version: one for one in wanted.items if one.version is not None}
     removed = remove_versions(list(versions), settings, storage, tracking_uri)
@@ -103,8 +106,9 @@ def _folders(home: Path, keep: int, unfinished: set[str]) -> Iterator[Item]:
     for place, record in runs[keep:]:
         if record.run_id not in unfinished:
             yield Item("run", f"run {record.run_id} of {record.started_at[:10]}", _size(place), place)
-    # An output belongs to the run during which it was last written to.
-    oldest = datetime.fromisoformat(runs[keep - 1][1].started_at).timestamp()
+    # An output belongs to the run during which it was last written to; one that is not finished goes on with its own.
+    kept = [record for place, record in runs[:keep]] + [one for _, one in runs[keep:] if one.run_id in unfinished]
+    oldest = min(datetime.fromisoformat(record.started_at).timestamp() for record in kept)
     for place in sorted((home / "pipelines").glob("*/")):
         if place.name != _CACHE and place.stat().st_mtime < oldest:
             yield Item("outputs", f"outputs of steps {place.name}", _size(place), place)

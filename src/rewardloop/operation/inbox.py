@@ -15,7 +15,7 @@ from pathlib import Path
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.ingest import IngestReport
 from rewardloop.operation.arrivals import Identity, Seen, complete_files, identity_of
-from rewardloop.storage import Storage
+from rewardloop.storage import Storage, StoreError
 
 TAKEN, REJECTED = "taken", "rejected"
 _WHY = ".why.txt"
@@ -119,8 +119,9 @@ def _take(folder: Storage, name: str, identity: Identity, ingest: _Ingest) -> In
 
 
 def _is_disk_error(error: BadInputError) -> bool:
-    """A full disk or a store that cannot be written to is no fault of the file's; a damaged gzip has no ``errno``."""
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno is not None
+    """A full disk or a store that is away is no fault of the file's; a damaged gzip has no ``errno``."""
+    cause = error.__cause__
+    return isinstance(error, StoreError) or (isinstance(cause, OSError) and cause.errno is not None)
 
 
 def _reject(folder: Storage, name: str, identity: Identity, why: str) -> None:

@@ -4,8 +4,11 @@ In: settings, two registered versions. Out: the gate's own checks of the one aga
 the golden set of the newer one's corpus: the very steps that a run takes up to its evaluation, and the same judgement.
 """
 
+import multiprocessing
+import os
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,8 @@ from rewardloop.tracking.promotion import Compare
 from rewardloop.tracking.registry import load_scorer, version_tags
 
 _COMPARED = ("test", "golden")
+_OF_A_RUN = ("REWARDLOOP_RUN_DIR", "REWARDLOOP_MLFLOW_RUN_ID", "TMPDIR")
+"""What a run puts into the environment for its steps."""
 
 
 def comparison(settings: Settings, store: str, tracking_uri: str) -> Compare:
@@ -88,21 +93,42 @@ def compare_versions(
 
 
 def _tables(settings: Settings, store: str, corpus_digest: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """``ITEMS`` and ``PAIRS`` of a corpus, made by the same steps as in its run."""
+    """``ITEMS`` and ``PAIRS`` of a corpus, made by the same steps as in its run, in a process of their own.
+
+    A watch approves versions while a run is at work in its process, and steps write to the run that they find in the
+    environment.
+    """
     wanted = settings.section("validation", "preferences", "splits", "evaluation")
-    with tempfile.TemporaryDirectory() as temporary:
-        corpus, validated, preferences = (Path(temporary) / name for name in ("corpus", "validated", "preferences"))
-        load_corpus(store=store, corpus_digest=corpus_digest, code_version="", corpus=corpus)
-        validate_feedback(
-            corpus=corpus,
-            store=store,
-            settings=wanted,
-            code_version="",
-            validated=validated,
-            data_docs=Path(temporary) / "data_docs",
-        )
-        build_preferences(validated=validated, store=store, settings=wanted, code_version="", preferences=preferences)
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _leave_the_run) as alone,
+    ):
+        alone.submit(_make_tables, wanted, store, corpus_digest, Path(temporary)).result()
+        preferences = Path(temporary) / "preferences"
         return pl.read_parquet(preferences / "items.parquet"), pl.read_parquet(preferences / "pairs.parquet")
+
+
+def _leave_the_run() -> None:
+    for name in _OF_A_RUN:
+        os.environ.pop(name, None)
+
+
+def _make_tables(settings: str, store: str, corpus_digest: str, folder: Path) -> None:
+    corpus, validated = folder / "corpus", folder / "validated"
+    load_corpus(store=store, corpus_digest=corpus_digest, code_version="", corpus=corpus)
+    validate_feedback(
+        corpus=corpus,
+        store=store,
+        settings=settings,
+        code_version="",
+        validated=validated,
+        data_docs=folder / "data_docs",
+        # A run has accepted this corpus; the limits of now may be others, and a comparison must not refuse a batch.
+        verdicts_count=False,
+    )
+    build_preferences(
+        validated=validated, store=store, settings=settings, code_version="", preferences=folder / "preferences"
+    )
 
 
 def _public(scorer: RewardScorer, items: pl.DataFrame, tokens: int) -> Floats:

@@ -99,7 +99,8 @@ class DecisionLog:
     def add(self, rows: Sequence[Decided]) -> None:
         """Keep rows; what does not fit is dropped and counted. Never waits for the store."""
         with self._changed:
-            room = _FILES_BUFFERED * self._settings.rows_per_file - len(self._rows)
+            # What a failed write put back may already be more than fits.
+            room = max(0, _FILES_BUFFERED * self._settings.rows_per_file - len(self._rows))
             if not self._rows:
                 self._oldest = time.monotonic()
             self._rows.extend(rows[:room])

@@ -8,6 +8,7 @@ its last request.
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from rewardloop.storage import Storage
 
 _log = logging.getLogger(__name__)
 PARTS = ("model", "scoring.json", "parity.json")
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 300.0
+"""Between attempts at a champion that cannot be loaded; each pause is twice the one before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +131,12 @@ class Champion:
     rounding: bool = False
     _seen: str | None = None
     """The newest record of the history that was looked into."""
+    _failed: str | None = None
+    """The newest record under which a load failed."""
+    _failures: int = 0
+    _error: Exception | None = None
+    _again_at: float = 0.0
+    """Monotonic."""
 
     def open(self) -> ServedModel:
         """Load the champion of this moment.
@@ -142,17 +151,32 @@ class Champion:
         return model
 
     def newer(self, than: ServedModel) -> ServedModel | None:
-        """The champion, loaded, if it is another version; None as long as it is ``than``."""
+        """The champion, loaded, if it is another version; None as long as it is ``than``.
+
+        A champion that cannot be loaded is tried again after growing pauses: each attempt fetches and reads all of its
+        files, beside requests that wait for answers.
+
+        Raises:
+            Exception: whatever the last attempt failed with.
+        """
         newest = self._newest()
         if newest == self._seen:
             return None
-        uri = self._resolve()
-        model = (
-            None
-            if uri.rpartition("/")[2] == than.version
-            else open_registered(uri, self.tracking_uri, rounding=self.rounding)
-        )
-        self._seen = newest
+        if self._error is not None and newest == self._failed and time.monotonic() < self._again_at:
+            raise self._error.with_traceback(None)
+        try:
+            uri = self._resolve()
+            model = (
+                None
+                if uri.rpartition("/")[2] == than.version
+                else open_registered(uri, self.tracking_uri, rounding=self.rounding)
+            )
+        except Exception as error:
+            self._failures = self._failures + 1 if newest == self._failed else 0
+            self._failed, self._error = newest, error
+            self._again_at = time.monotonic() + min(_FIRST_PAUSE_SECONDS * 2**self._failures, _LONGEST_PAUSE_SECONDS)
+            raise
+        self._seen, self._failed, self._error = newest, None, None
         return model
 
     def _newest(self) -> str | None:

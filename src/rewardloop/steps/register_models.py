@@ -29,10 +29,10 @@ from rewardloop.steps.step_run import run_folder, step_run
 from rewardloop.storage import Storage
 from rewardloop.tracking.history import History, HistoryRecord
 from rewardloop.tracking.manifest import write_manifest
-from rewardloop.tracking.outage import insist
+from rewardloop.tracking.outage import insist, outages_in_words
 from rewardloop.tracking.policy_registration import register_policy
 from rewardloop.tracking.projection import name_champion
-from rewardloop.tracking.registration import outages_in_words, register
+from rewardloop.tracking.registration import register
 from rewardloop.tracking.registry import find
 from rewardloop.tracking.runs import current_run
 from rewardloop.tracking.tags import AGAINST, BLESSED, FIRST, MANIFEST, THRESHOLD
@@ -91,7 +91,7 @@ def register_models(
                 "config_digest": config_digest,
                 MANIFEST: manifest,
             }
-            with outages_in_words(name, tracking_uri):
+            with outages_in_words(f"{name}: looking for its version", tracking_uri):
                 before = insist("looking for the version", lambda: find(name, same, tracking_uri))
             # A run that is resumed after its version was promoted must not promote it again: it may have been rolled
             # back since.

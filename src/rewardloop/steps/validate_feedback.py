@@ -23,7 +23,14 @@ _SHOWN = 3
 
 
 def validate_feedback(
-    *, corpus: Path, store: str, settings: str, code_version: str, validated: Path, data_docs: Path
+    *,
+    corpus: Path,
+    store: str,
+    settings: str,
+    code_version: str,
+    validated: Path,
+    data_docs: Path,
+    verdicts_count: bool = True,
 ) -> None:
     """Validate each batch alone.
 
@@ -34,6 +41,8 @@ def validate_feedback(
         code_version: fingerprint of the code; part of the pipeline's cache key.
         validated: output folder.
         data_docs: output folder of Great Expectations' own pages.
+        verdicts_count: False: nothing is quarantined or refused in the store, and every batch is kept. For looking
+            again at a corpus that a run accepted, maybe under other limits than those of now.
 
     Raises:
         BadInputError: a batch is refused (all of them are named), no row is left, or no batch has labels on the trained
@@ -55,10 +64,12 @@ def validate_feedback(
         ]
         opened = FeedbackStore.open(store)
         for result in results:
-            if result.failed:
+            if result.failed and verdicts_count:
                 rows = records.filter(batch=result.digest).select(*FEEDBACK.names(), "batch")
                 opened.quarantine(result.digest, "validation", _quarantined(rows, result))
-        refused = [result for result in results if result.reasons and not accepted.get(result.digest)]
+        refused = [
+            result for result in results if verdicts_count and result.reasons and not accepted.get(result.digest)
+        ]
         _write_evidence(run, results, {result.digest for result in refused}, accepted, limits)
         for result in refused:
             opened.refuse(result.digest, result.reasons)

@@ -5,7 +5,10 @@ else that goes wrong is raised at once.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
+
+from rewardloop.errors import RewardloopError
 
 T = TypeVar("T")
 
@@ -63,6 +66,24 @@ def insist(what: str, call: Callable[[], T], *, patience_seconds: float = PATIEN
                 print(f"MLflow did not answer ({first_line(last[0])}): {what}, attempt {attempt.num}", flush=True)
             return call()
     raise AssertionError("stamina ends by a result or an exception")
+
+
+@contextmanager
+def outages_in_words(what: str, tracking_uri: str) -> Iterator[None]:
+    """Turn an outage that outlasted our patience into a message for people; anything else passes.
+
+    Raises:
+        RewardloopError: MLflow did not come back; the message begins with ``what``.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        raise RewardloopError(
+            f"{what}: MLflow at {tracking_uri} went away and did not come back in time ({first_line(error)}). Nothing "
+            "was promoted. Once it answers, run again: it goes on from here"
+        ) from error
 
 
 def first_line(error: BaseException) -> str:

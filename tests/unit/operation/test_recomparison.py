@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rewardloop.config import Settings
+from rewardloop.config import Settings, ValidationSettings
 from rewardloop.errors import BadInputError, NotBlessedError
 from rewardloop.feedback.golden import golden_uses
 from rewardloop.feedback.ingest import ingest
@@ -33,7 +33,9 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-def test_an_equal_version_passes_and_another_fails(settings: Settings, tiny_base: str, tmp_path: Path) -> None:
+def test_an_equal_version_passes_and_another_fails(
+    settings: Settings, tiny_base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, uri = FeedbackStore.open(settings.store.url), connect(None, tmp_path / "home", 5)
     ingest([write_ratings(tmp_path / "batch.csv", texts=150, seed=3)], store, settings, key=b"a labeler key of tests")
     corpus = store.current_corpus()
@@ -47,6 +49,11 @@ def test_an_equal_version_passes_and_another_fails(settings: Settings, tiny_base
         candidate.register(mode="approval", corpus=corpus.digest, store=settings.store.url)
     url = settings.store.url
 
+    # A run is at work in this process, and batches as small as this one are no longer let in.
+    at_work = tmp_path / "run"
+    at_work.mkdir()
+    monkeypatch.setenv("REWARDLOOP_RUN_DIR", str(at_work))
+    settings = settings.model_copy(update={"validation": ValidationSettings(min_groups_per_batch=10_000)})
     # Version 1 and 2 have the same weights.
     checks = compare_versions(settings, url, uri, candidate="2", champion="1")
     assert [check.name for check in checks] == [
@@ -59,6 +66,9 @@ def test_an_equal_version_passes_and_another_fails(settings: Settings, tiny_base
     assert golden_uses(store.storage) == 1
     compare_versions(settings, url, uri, candidate="2", champion="1")
     assert golden_uses(store.storage) == 1  # the same look
+    assert list(at_work.iterdir()) == []
+    assert store.current_corpus() == corpus, "a comparison refused a batch"
+    assert store.storage.list("quarantine") == []
 
     def promoted(version: str) -> None:
         compare = comparison(settings, url, uri)

@@ -12,6 +12,7 @@ import requests
 
 from rewardloop.config import ServingSettings
 from rewardloop.modeling.reward_model import weights_digest
+from rewardloop.serving import models
 from rewardloop.serving.app import make_app
 from rewardloop.serving.models import Champion, Holder, ServedModel, open_registered
 from rewardloop.serving.service import Service
@@ -105,8 +106,19 @@ def test_swaps_under_load_drop_nothing(registered: tuple[Candidate, list[str]], 
 
 
 def test_a_champion_that_was_tampered_with_does_not_answer(
-    registered: tuple[Candidate, list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    registered: tuple[Candidate, list[str]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    attempts: list[str] = []
+
+    def counted(uri: str, *args: Any, **options: Any) -> ServedModel:
+        attempts.append(uri)
+        return open_registered(uri, *args, **options)
+
+    monkeypatch.setattr(models, "open_registered", counted)
+    monkeypatch.setattr(models, "_FIRST_PAUSE_SECONDS", 3.0)  # longer than ten polls, on a busy machine too
     candidate, digests = registered
     champion = Champion(candidate.name, Storage.open(str(tmp_path / "store")), candidate.tracking_uri)
     holder = Holder(champion.open(), champion)
@@ -117,8 +129,9 @@ def test_a_champion_that_was_tampered_with_does_not_answer(
 
     async def follow() -> None:
         following = asyncio.create_task(holder.follow(0.02, failed=lambda: failures.append(1)))
-        while len(failures) < 3:
+        while len(failures) < 10:
             await asyncio.sleep(0.01)
+        assert len(attempts) == 2, "the first champion, and one attempt: then there is a pause"
         assert holder.current is not None
         assert (holder.current.version, holder.trouble is not None) == ("2", True)
         weights.write_bytes(sound)
@@ -134,7 +147,10 @@ def test_a_champion_that_was_tampered_with_does_not_answer(
     assert "model.safetensors: the file is changed since registration" in told[0]
 
 
-def test_a_store_that_is_away_changes_nothing(registered: tuple[Candidate, list[str]], tmp_path: Path) -> None:
+def test_a_store_that_is_away_changes_nothing(
+    registered: tuple[Candidate, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_FIRST_PAUSE_SECONDS", 0.0)
     candidate, _ = registered
     champion = Champion(candidate.name, Storage.open(str(tmp_path / "store")), candidate.tracking_uri)
     model = champion.open()
