@@ -12,6 +12,7 @@ import os
 import secrets
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,9 @@ _LASTING = {
     errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS,
 }  # fmt: skip
 _LASTING_TYPES = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+_TEMPORARY = ".tmp-"
+"""How names of files begin that are being written."""
 
 _checked: set[str] = set()
 """Remote stores that were seen to refuse a second creation, by URL."""
@@ -103,7 +107,14 @@ class Storage:
         except FileNotFoundError:
             return []
         names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
-        return sorted(name for name in names if not name.startswith(".tmp-"))
+        return sorted(name for name in names if not name.startswith(_TEMPORARY))
+
+    def leftovers(self, older_than_seconds: float) -> "list[Path]":
+        """Temporary files of writers that were killed; a local folder only: object stores keep no half of a file."""
+        if not self.is_local:
+            return []
+        before = time.time() - older_than_seconds
+        return sorted(path for path in Path(self.root).rglob(f"{_TEMPORARY}*") if path.lstat().st_mtime < before)
 
     def write(self, name: str, data: bytes, *, mode: int | None = None) -> None:
         """Write ``name``, whole or not at all; an existing file is replaced. ``mode`` (local only): permission bits."""
@@ -159,7 +170,7 @@ class Storage:
         """Servers that speak S3 and ignore the condition would let two writers overwrite each other: try it once."""
         able = _EXCLUSIVE & set(self._protocols())
         if able and self.url not in _checked:
-            probe = f".tmp-{secrets.token_hex(8)}"
+            probe = f"{_TEMPORARY}{secrets.token_hex(8)}"
             able = {"yes"} if self._put_new(probe, b"1") and not self._put_new(probe, b"2") else set()
             with contextlib.suppress(OSError):
                 _ask(self.fs.rm_file, self.path(probe))
@@ -178,7 +189,7 @@ class Storage:
     def _temporary(self, name: str, data: bytes, mode: int | None) -> Any:
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".tmp-")
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=_TEMPORARY)
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)

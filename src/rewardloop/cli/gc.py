@@ -15,7 +15,9 @@ def gc(
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
-    """Remove old runs' folders, their steps' outputs and checkpoints, and old versions; limits are in housekeeping.
+    """Remove old runs' folders, their steps' outputs and checkpoints, old versions, and what killed writers left.
+
+    Limits are in the section housekeeping.
 
     Kept for ever: feedback, golden set, history, claims; every version with an alias, that a policy was aligned to, or
     that waits for approval. Nothing is removed while a run is under way.

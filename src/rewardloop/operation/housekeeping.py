@@ -20,13 +20,15 @@ from rewardloop.operation.status import read_runs
 from rewardloop.storage import Storage
 
 _CACHE = ".kfp_cache"
+_LEFT_AFTER_SECONDS = 24 * 3600.0
+"""Nobody writes one file for a day."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that can go; ``place`` is a folder of this machine, ``version`` a version in the registry."""
+    """One thing that can go; ``place`` is a folder or a file of this machine, ``version`` a version in the registry."""
 
-    kind: Literal["run", "outputs", "work", "version"]
+    kind: Literal["run", "outputs", "work", "temporary", "version"]
     what: str
     size: int
     """Bytes."""
@@ -62,6 +64,8 @@ def plan(settings: Settings, storage: Storage, tracking_uri: str) -> Plan:
     unfinished = {claim.run_id for claim in claims if claim.state != "finished"}
     home = Path(settings.home).resolve()
     items = [*_folders(home, settings.housekeeping.keep_runs, unfinished)]
+    for path in storage.leftovers(_LEFT_AFTER_SECONDS):
+        items.append(Item("temporary", f"half of a file that was never finished, {path.name}", _size(path), path))
     for one in old_versions(settings, storage, tracking_uri, unfinished):
         items.append(Item("version", f"{one.name} version {one.version}", one.size, version=one))
     return Plan(items)
@@ -82,7 +86,10 @@ def remove(wanted: Plan, settings: Settings, storage: Storage, tracking_uri: str
                 for entry in _cache_entries(item.place):
                     entry.unlink(missing_ok=True)
             try:
-                shutil.rmtree(item.place)
+                if item.kind == "temporary":
+                    item.place.unlink()
+                else:
+                    shutil.rmtree(item.place)
             except FileNotFoundError:
                 continue  # somebody else tidies up too
             gone.append(item)
@@ -124,7 +131,8 @@ def _cache_entries(outputs: Path) -> list[Path]:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    paths = folder.rglob("*") if folder.is_dir() else [folder]
+    return sum(path.lstat().st_size for path in paths if path.is_file() and not path.is_symlink())
 
 
 def _last_written(folder: Path) -> float:

@@ -174,16 +174,17 @@ async def _read(service: Service, request: Request, kind: type[Body]) -> Body:
     return await read_body(request, kind, max_bytes=settings.max_body_bytes, timeout_seconds=settings.timeout_seconds)
 
 
-async def _scored(service: Service, rows: Sequence[Row]) -> tuple[Scored, list[Messages]]:
-    prompts: list[Messages] = []
+async def _scored(service: Service, rows: Sequence[Row]) -> tuple[Scored, list[Messages | None]]:
+    """What became of the rows, and their prompts; None for a prompt that cannot be read."""
+    prompts: list[Messages | None] = []
     refused: dict[int, str] = {}
     for place, row in enumerate(rows):
         try:
             prompts.append(_messages(row))
         except ValueError as error:
             refused[place] = str(error)
-            prompts.append([])
-    scored = await service.score(prompts, [row.response for row in rows])
+            prompts.append(None)
+    scored = await service.score([prompt or [] for prompt in prompts], [row.response for row in rows])
     for place, reason in refused.items():
         _refuse(scored, place, reason)
     return scored, prompts

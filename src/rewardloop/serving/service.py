@@ -110,8 +110,10 @@ class Service:
         except QueueFullError as error:
             raise HTTPException(busy_status, str(error), self._come_back(error.retry_after)) from None
 
-    def keep(self, request_id: str, rows: Sequence[DecideRow], prompts: Sequence[Messages], scored: Scored) -> None:
-        """Count the decisions and put those of the sample into the log."""
+    def keep(
+        self, request_id: str, rows: Sequence[DecideRow], prompts: Sequence[Messages | None], scored: Scored
+    ) -> None:
+        """Count the decisions and put those of the sample into the log, without rows whose prompt cannot be read."""
         found = scored.decisions
         for decision in found or ():
             self.metrics.decisions.labels(decision).inc()
@@ -133,6 +135,7 @@ class Service:
                     threshold=model.threshold,
                 )
                 for place, (row, prompt) in enumerate(zip(rows, prompts, strict=True))
+                if prompt is not None
             ]
         )
 

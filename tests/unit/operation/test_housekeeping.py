@@ -1,6 +1,7 @@
 """Housekeeping removes what is old and nobody needs, and nothing else; a dry run removes nothing."""
 
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -136,6 +137,19 @@ def test_nothing_goes_while_a_run_is_open_and_an_unfinished_one_keeps_its_folder
     assert not (Path(settings.home) / "runs" / "run-1").exists()
     # What came after the unfinished run began may be its own.
     assert all(what.startswith("run ") for what in gone)
+
+
+def test_what_killed_writers_left_goes_after_a_day(settings: Settings, storage: Storage, tracking_uri: str) -> None:
+    storage.write("batches/b1/manifest.json", b"{}")
+    old, new = (Path(storage.path(f"batches/b1/.tmp-{name}")) for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    yesterday = time.time() - 25 * 3600
+    os.utime(old, (yesterday, yesterday))
+    wanted = plan(settings, storage, tracking_uri)
+    assert [(item.kind, item.size) for item in wanted.items] == [("temporary", 4)]
+    assert remove(wanted, settings, storage, tracking_uri) == wanted.items
+    assert (old.exists(), new.exists(), storage.exists("batches/b1/manifest.json")) == (False, True, True)
 
 
 def test_versions_that_somebody_needs_stay(

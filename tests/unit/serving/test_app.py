@@ -264,7 +264,8 @@ def test_decisions_are_logged(local: tuple[RewardScorer, str], tmp_path: Path) -
     settings = DecisionLogSettings(sample=1.0, texts=True)
     log = DecisionLog(Storage.open(str(tmp_path)), settings, b"a key of sixteen and more")
     with serving(app_with(ServedModel(*local, "m/3", "3"), log=log)) as url:
-        rows = [ROWS[2] | {"segment": "films", "user": "ann"}, ROWS[3]]
+        unreadable = {"prompt": '[{"role": "nobody"}]', "response": "Long."}
+        rows = [ROWS[2] | {"segment": "films", "user": "ann"}, unreadable, ROWS[3]]
         lines = post(url, "/v1/decide", {"rows": rows}, **{"X-Request-Id": "r-1"}).json()["decisions"]
         post(url, "/v1/score", {"rows": ROWS})
     # The end of the server writes what is left.
