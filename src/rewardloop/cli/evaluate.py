@@ -53,7 +53,7 @@ def evaluate(
     settings = read_settings(config, overrides).settings
     align = _as_asked(settings, prompts, plain_text)
     device = choose_device(align.device, "align.device")
-    table = read_text_set(prompts, "prompts")
+    table = read_text_set(prompts, "prompts", limit=settings.store.max_read_bytes)
     uri, tracking_uri = find_version(config, overrides, version)
     scorer = load_scorer(uri, tracking_uri, rounding=True)
     started = time.monotonic()

@@ -180,8 +180,11 @@ def connected(settings: Settings) -> str:
 
 def _place(settings: Settings) -> str:
     """Where MLflow is, as ``connect`` says it, but without asking: that takes longer than a rollback may."""
+    from rewardloop.tracking.connection import keep_password
+
     uri = settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None:
         return f"sqlite:///{Path(settings.home).resolve() / 'mlflow.db'}"
+    uri = keep_password(uri)
     file = uri.removeprefix("sqlite:///")
     return uri if file == uri else f"sqlite:///{Path(file).resolve()}"

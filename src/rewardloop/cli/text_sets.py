@@ -30,7 +30,8 @@ def keep_text_sets(settings: Settings, storage: Storage) -> dict[str, str]:
     digests = {}
     for setting, (file, kind) in named.items():
         try:
-            digest = keep_text_set(storage, read_text_set(Path(file), kind)) if file else ""
+            limit = settings.store.max_read_bytes
+            digest = keep_text_set(storage, read_text_set(Path(file), kind, limit=limit)) if file else ""
         except BadInputError as error:
             raise BadInputError(f"{setting}: {error}") from error
         digests[setting.rpartition(".")[2]] = digest

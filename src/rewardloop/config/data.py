@@ -14,6 +14,8 @@ class StoreSettings(Section):
 
     url: str = ".rewardloop/store"
     """Local path, or an fsspec URL of a store with conditional creates: s3:// or gs://."""
+    max_read_bytes: Positive = 1 << 30
+    """Most bytes that one ingest, or one file of texts, may come to once unpacked: a small archive can be a bomb."""
 
 
 class SplitSettings(Section):

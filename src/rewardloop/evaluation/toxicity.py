@@ -56,8 +56,10 @@ def _classifier(name: str) -> ToxicityScorer:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
     try:
-        model, loading = AutoModelForSequenceClassification.from_pretrained(name, output_loading_info=True)
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            name, output_loading_info=True, use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (ImportError, OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise BadInputError(

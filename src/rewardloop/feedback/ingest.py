@@ -113,7 +113,7 @@ def ingest(
             share of unusable rows than ``validation.max_failed_share``. Nothing is written then.
     """
     store.check_splits(settings.splits)
-    sources = read_sources(paths)
+    sources = read_sources(paths, limit=settings.store.max_read_bytes)
     tables = [Table.of(source, store.storage) for source in sources]
     choice = choose(tables, format, options or {}, columns or {})
     say(f"{', '.join(path.name for path in paths)}: format {choice.importer.name} ({choice.reason})")

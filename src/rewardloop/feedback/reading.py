@@ -15,12 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rewardloop.config import StoreSettings
 from rewardloop.errors import BadInputError
 
-MAX_BYTES = 1 << 30
-"""Most bytes one ingest reads, after decompression."""
+MAX_BYTES = StoreSettings().max_read_bytes
+"""Where nobody says otherwise."""
 
 _GZIP = b"\x1f\x8b"
+_TAR = slice(257, 262), b"ustar"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -37,6 +39,10 @@ class Source:
 
 def read_sources(paths: Sequence[Path], *, limit: int = MAX_BYTES) -> list[Source]:
     """Read every path; a zip file gives one source per member.
+
+    Args:
+        paths: of files.
+        limit: most bytes that all of them together may come to, unpacked (``store.max_read_bytes``).
 
     Raises:
         BadInputError: a file is missing, unreadable, damaged, empty, too large, or not UTF-8 (byte and line named).
@@ -112,10 +118,15 @@ def _gunzipped(name: str, data: bytes, limit: int) -> bytes:
 
 
 def _too_large(name: str, limit: int) -> BadInputError:
-    return BadInputError(f"{name}: more than {limit:,} bytes are left to read at a time; split it into several files")
+    return BadInputError(
+        f"{name}: more than {limit:,} bytes are left to read at a time (store.max_read_bytes); split it into several "
+        "files"
+    )
 
 
 def _decoded(name: str, data: bytes) -> str:
+    if data[_TAR[0]] == _TAR[1]:
+        raise BadInputError(f"{name}: is a tar archive; give its files, plain or packed as zip or gzip")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise BadInputError(f"{name}: is UTF-16 (byte 0 is {data[0]:#04x}); save the file as UTF-8")
     try:

@@ -34,14 +34,14 @@ _EXPECTED = {
 }
 
 
-def read_text_set(path: Path, kind: Kind) -> pl.DataFrame:
-    """Rows of a user's file as a ``TEXTS`` table.
+def read_text_set(path: Path, kind: Kind, *, limit: int = MAX_BYTES) -> pl.DataFrame:
+    """Rows of a user's file, of at most ``limit`` bytes once unpacked, as a ``TEXTS`` table.
 
     Raises:
         BadInputError: the file cannot be read, or names the first row that is not what ``kind`` needs.
     """
     rows: dict[bytes, dict[str, Any]] = {}
-    for source in read_sources([path]):
+    for source in read_sources([path], limit=limit):
         for number, content in _rows(source):
             try:
                 row = _row(content, kind)
@@ -108,7 +108,7 @@ def _rows(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _csv_rows(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    csv.field_size_limit(MAX_BYTES)  # the file as a whole is limited
+    csv.field_size_limit(len(source.text) + 1)  # the file as a whole is limited
     reader = csv.DictReader(io.StringIO(source.text, newline=""), strict=True)
     number = 0
     try:

@@ -1,7 +1,8 @@
 """Where a base model comes from: the hub, a directory, a GGUF file inside an installed package, or made on the spot.
 
 In: ``model.base`` of the configuration. Out: what ``from_pretrained`` takes (a directory or a hub id). Conversions are
-made once and kept under a digest of their source; a killed conversion leaves nothing behind.
+made once and kept under a digest of their source; a killed conversion leaves nothing behind. Weights are safetensors
+(or GGUF, which is converted) and code that comes with a model is never run: whoever writes either could run anything.
 """
 
 import hashlib
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from rewardloop.errors import BadInputError
 
+_SAFE = ("model.safetensors", "model.safetensors.index.json")
+_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _KINDS = "a hub id (org/name), a local directory, package:NAME/FILE.gguf, or random:tiny"
 
 
@@ -20,7 +23,7 @@ def prepare_base(base: str, cache: Path) -> str:
     """Make ``base`` loadable and return its directory or hub id; conversions are kept under ``cache``.
 
     Raises:
-        BadInputError: there is no such model.
+        BadInputError: there is no such model, it has no safetensors, or it can only be loaded by running its own code.
     """
     kind, colon, rest = base.partition(":")
     if colon and kind == "package":
@@ -32,8 +35,33 @@ def prepare_base(base: str, cache: Path) -> str:
     if Path(base).is_dir():
         if not (Path(base) / "config.json").is_file():
             raise BadInputError(f"model.base: {base}: the directory has no config.json; expected {_KINDS}")
+        require_safetensors(Path(base), "model.base")
+        _check_config(base)
         return base
-    return _check_hub(base)
+    _check_config(base)
+    _check_hub_weights(base)
+    return base
+
+
+def require_safetensors(folder: Path, setting: str, names: tuple[str, ...] = _SAFE) -> None:
+    """Refuse a model's folder whose weights could run code as they are loaded. Pickles beside safetensors are not read.
+
+    Args:
+        folder: where ``from_pretrained`` would look.
+        setting: what named it, for the message.
+        names: of the files one of which must be there.
+
+    Raises:
+        BadInputError: none of them is.
+    """
+    if any((folder / name).is_file() for name in names):
+        return
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES) if folder.is_dir() else []
+    found = f"found {', '.join(pickles)}: a pickle can run any code as it is loaded. C" if pickles else "c"
+    raise BadInputError(
+        f"{setting}: {folder}: has no {names[0]}; {found}onvert the model to safetensors (load it in a sandbox, and "
+        "save_pretrained)"
+    )
 
 
 def _packaged_file(base: str, rest: str) -> Path:
@@ -51,17 +79,33 @@ def _packaged_file(base: str, rest: str) -> Path:
     return folder / file
 
 
-def _check_hub(base: str) -> str:
+def _check_config(base: str) -> None:
     from transformers import AutoConfig
 
     try:
-        AutoConfig.from_pretrained(base)
+        # False, not left out: a terminal would be asked whether the code may run.
+        AutoConfig.from_pretrained(base, trust_remote_code=False)
     except (OSError, ValueError) as error:
+        if "trust_remote_code" in str(error):
+            raise BadInputError(
+                f"model.base: {base!r} comes with code of its own (auto_map in config.json), which is never run; "
+                "choose a model of an architecture that transformers knows"
+            ) from error
         first = str(error).strip().splitlines()[0]
         raise BadInputError(
             f"model.base: {base!r} does not exist or cannot be read: {first} Expected {_KINDS}"
         ) from error
-    return base
+
+
+def _check_hub_weights(base: str) -> None:
+    from transformers.utils import cached_file
+
+    # What is loaded next is fetched here: a model without it must not get as far as that.
+    if not any(cached_file(base, name, _raise_exceptions_for_missing_entries=False) for name in _SAFE):
+        raise BadInputError(
+            f"model.base: {base!r} has no safetensors, only weights that could run code as they are loaded; choose one "
+            "with model.safetensors, or convert it"
+        )
 
 
 def _convert_gguf(source: Path, cache: Path) -> Path:
@@ -74,12 +118,13 @@ def _convert_gguf(source: Path, cache: Path) -> Path:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+        where = {"gguf_file": source.name, "trust_remote_code": False}
+        model = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.float32, **where)
         # transformers refuses to save what it still believes to be quantized.
         del model.config.quantization_config
         model.hf_quantizer = None
         model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source.parent, **where).save_pretrained(folder)
 
     return _make_once(cache / f"{source.stem}-{digest.hexdigest()[:16]}", write)
 

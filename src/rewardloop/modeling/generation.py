@@ -4,7 +4,7 @@ In: prompts as tokens. Out: the tokens of the answers, each ending with its end 
 padded on the left and read once each, however often they are answered; the key-value cache grows by one token a step,
 and answers that came to their end leave the batch. Adapters are merged into the weights meanwhile.
 
-Shapes: R rows, P tokens of the longest prompt, V tokens of the vocabulary.
+Shapes: R rows, P tokens of the longest prompt, V tokens of the vocabulary, S tokens of an answer at most.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +25,13 @@ def generate(
     *,
     samples: int = 1,
     seed: int | Sequence[int] = 0,
+    numbers: Sequence[int] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> list[list[list[int]]]:
     """``samples`` answers to each prompt, as tokens, in the order of the prompts.
 
-    The same seed, prompts and weights give the same answers on the same machine.
+    The same seed, numbers, prompts and weights give the same answers: noise belongs to a prompt, so that neither
+    the prompts beside it nor the process that answers it changes an answer, but for rounding.
 
     Args:
         policy: answers as it is now, with adapters if it has some that are on.
@@ -37,17 +39,20 @@ def generate(
         settings: temperature, most new tokens, and how many answers are generated at once.
         samples: answers per prompt.
         seed: of the sampling.
+        numbers: with the seed, what each prompt's noise is drawn from; None: its position.
         progress: told how many answers were finished.
     """
     answers: list[list[list[int]]] = [[] for _ in prompts]
     training = policy.model.training
     policy.model.eval()
-    random = torch.Generator(device=policy.device)
-    random.manual_seed(_number(seed))
+    numbers = range(len(prompts)) if numbers is None else numbers
     try:
         with torch.inference_mode(), policy.merged_adapters(), policy.autocast():
             for places in _batches(prompts, max(1, settings.rows // samples)):
-                found = _generate_batch(policy, [prompts[place] for place in places], settings, samples, random)
+                noise_RS = torch.cat([_noise(seed, numbers[place], samples, settings) for place in places])
+                found = _generate_batch(
+                    policy, [prompts[place] for place in places], settings, samples, noise_RS.to(policy.device)
+                )
                 for place, rows in zip(places, found, strict=True):
                     answers[place] = rows
                 if progress:
@@ -57,10 +62,15 @@ def generate(
     return answers
 
 
-def _number(seed: int | Sequence[int]) -> int:
+def _noise(seed: int | Sequence[int], number: int, samples: int, settings: GenerationSettings) -> Tensor:
+    """A uniform number for each token of each answer to one prompt; drawn on the CPU, the same for every device."""
     import numpy as np
 
-    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+    parts = [seed] if isinstance(seed, int) else list(seed)
+    state = np.random.SeedSequence(parts, spawn_key=(number,)).generate_state(1, np.uint64)[0]
+    random = torch.Generator()
+    random.manual_seed(int(state >> 1))
+    return torch.rand(samples, settings.max_new_tokens, generator=random)
 
 
 def _batches(prompts: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
@@ -75,7 +85,7 @@ def _generate_batch(
     prompts: Sequence[Sequence[int]],
     settings: GenerationSettings,
     samples: int,
-    random: torch.Generator,
+    noise_RS: Tensor,
 ) -> list[list[list[int]]]:
     causal, device = policy.causal_model, policy.device
     longest = max(map(len, prompts))
@@ -91,7 +101,7 @@ def _generate_batch(
     rows: list[list[int]] = [[] for _ in range(len(prompts) * samples)]
     alive = list(range(len(rows)))
     for step in range(settings.max_new_tokens):
-        token_R = _sample(causal, hidden_RH, settings.temperature, random)
+        token_R = _sample(causal, hidden_RH, settings.temperature, noise_RS[:, step])
         for row, token in zip(alive, token_R.tolist(), strict=True):
             rows[row].append(token)
         if step + 1 == settings.max_new_tokens:
@@ -102,7 +112,7 @@ def _generate_batch(
         if len(going) < len(alive):
             alive = [alive[place] for place in going.tolist()]
             cache.batch_select_indices(going)
-            mask_RP, token_R = mask_RP[going], token_R[going]
+            mask_RP, token_R, noise_RS = mask_RP[going], token_R[going], noise_RS[going]
         mask_RP = torch.nn.functional.pad(mask_RP, (0, 1), value=1)
         hidden_RH = _read(causal, token_R[:, None], mask_RP, mask_RP.sum(1, keepdim=True) - 1, cache)[:, -1]
     return [rows[start : start + samples] for start in range(0, len(rows), samples)]
@@ -119,12 +129,12 @@ def _positions(mask_RP: Tensor) -> Tensor:
     return (mask_RP.cumsum(1) - 1).clamp(min=0)
 
 
-def _sample(causal: Any, hidden_RH: Tensor, temperature: float, random: torch.Generator) -> Tensor:
+def _sample(causal: Any, hidden_RH: Tensor, temperature: float, noise_R: Tensor) -> Tensor:
     from rewardloop.modeling.token_logprobs import logits_of
 
     logits_RV = logits_of(causal, hidden_RH)
     # One uniform number per row against cumulative sums: noise for every token of the vocabulary takes longer than the
     # model itself. Sums of one row are accurate to about 1e-7, far below what any sample can show.
     sums_RV = logits_RV.div_(temperature).softmax(-1).cumsum(-1)
-    drawn_R1 = torch.rand(len(sums_RV), 1, generator=random, device=sums_RV.device) * sums_RV[:, -1:]
+    drawn_R1 = noise_R[:, None] * sums_RV[:, -1:]
     return torch.searchsorted(sums_RV, drawn_R1, right=True)[:, 0].clamp(max=sums_RV.shape[1] - 1)

@@ -19,7 +19,7 @@ import torch
 
 from rewardloop.config import AlignSettings
 from rewardloop.errors import BadInputError
-from rewardloop.modeling.base import prepare_base
+from rewardloop.modeling.base import prepare_base, require_safetensors
 from rewardloop.modeling.reward_model import drop_nothing, freeze_template, weights_digest
 from rewardloop.modeling.scoring import (
     Messages,
@@ -197,6 +197,8 @@ def load_policy(folder: Path, cache: Path, *, device: torch.device | str = "cpu"
         return load_start(folder, cache, device=device, rounded=rounded)
     from peft import PeftModel
 
+    # PEFT would take a pickle where there is no other.
+    require_safetensors(folder / "adapter", "the policy's adapter", ("adapter_model.safetensors",))
     start = load_start(folder, cache, device=device, rounded=rounded)
     model = PeftModel.from_pretrained(start.model, folder / "adapter").to(device).eval()
     speed_up_linear_layers(model)
@@ -229,7 +231,7 @@ def place_tokenizer(place: str) -> Any:
     """The tokenizer of a directory or hub id, its chat template frozen."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(place)
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     freeze_template(tokenizer)
     return tokenizer
 
@@ -238,9 +240,11 @@ def load_causal_model(place: str) -> tuple[Any, Any]:
     """(model in float32 without dropout, tokenizer) of a directory or hub id."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(place)
+    config = AutoConfig.from_pretrained(place, trust_remote_code=False)
     drop_nothing(config)
-    model = AutoModelForCausalLM.from_pretrained(place, config=config, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        place, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
     return speed_up_linear_layers(model), place_tokenizer(place)
 
 

@@ -54,7 +54,7 @@ class RemoteScorer:
         where = f"align.reward_url: {url}"
         try:
             with _session(_RETRIES_AT_START) as session:
-                answer = session.get(f"{url}/health", timeout=_timeout(timeout_seconds))
+                answer = session.get(f"{url}/health", timeout=_timeout(timeout_seconds), allow_redirects=False)
         except (requests.RequestException, ValueError) as error:
             raise BadInputError(
                 f"{where}: no reward model answers ({_reason(error)}); start rewardloop serve there, or correct the "
@@ -107,7 +107,10 @@ class RemoteScorer:
     def _ask(self, prompts: list[list[dict[str, str]]], responses: list[str]) -> list[float]:
         try:
             answer = self._session.post(
-                f"{self.url}/score", json={"prompts": prompts, "responses": responses}, timeout=self._timeout
+                f"{self.url}/score",
+                json={"prompts": prompts, "responses": responses},
+                timeout=self._timeout,
+                allow_redirects=False,  # people's texts go where the configuration says, and nowhere else
             )
         except requests.RequestException as error:
             raise RewardloopError(
@@ -115,7 +118,7 @@ class RemoteScorer:
                 f"{self._timeout[1]:g} s ({_reason(error)}); start rewardloop serve again, or on a faster machine"
             ) from error
         content = _content(answer)
-        if not answer.ok:
+        if not answer.ok or answer.is_redirect:
             said = content.get("detail", answer.text[:200])
             raise RewardloopError(f"align.reward_url: {self.url}: /score answered {answer.status_code}: {said}")
         if content.get("digest") != self.digest:

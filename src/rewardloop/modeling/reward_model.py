@@ -44,10 +44,12 @@ def build_reward_model(base: str, settings: TrainingSettings) -> tuple[Any, Any]
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     torch.manual_seed(settings.seed)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    config = AutoConfig.from_pretrained(base, num_labels=1)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    config = AutoConfig.from_pretrained(base, num_labels=1, trust_remote_code=False)
     drop_nothing(config)
-    model = AutoModelForSequenceClassification.from_pretrained(base, config=config, dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
     if not isinstance(getattr(model, "score", None), torch.nn.Linear):
         raise BadInputError(
             f"model.base: {base}: {type(model).__name__} has no scalar head; choose a decoder base model"

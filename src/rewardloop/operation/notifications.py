@@ -64,7 +64,8 @@ def _send(url: str, event: Event, title: str, body: str) -> str | None:
     import apprise
 
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its own messages name the address
-    sender = apprise.Apprise()
+    # Tokens in an address or a header would go along to wherever the answer points.
+    sender = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False))
     if not sender.add(url):
         return "it is not an address that apprise knows"
     kind = apprise.NotifyType.WARNING if event in _BAD_EVENTS else apprise.NotifyType.INFO

@@ -52,7 +52,7 @@ def train_sft(
         from transformers import AutoTokenizer
 
         place = prepare_base(base, home / "base-models")
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         plain_text = asks_plainly(tokenizer, align.plain_text)
         wanted, reason = _decide(sft, has_template=bool(tokenizer.chat_template))
         if wanted:

@@ -1,14 +1,20 @@
 """Where MLflow is, checked before minutes of work depend on it.
 
 In: the setting ``tracking.uri`` (or ``MLFLOW_TRACKING_URI``). Out: a URI that every process of the run can use: an
-SQLite file that exists, with an absolute path, or a server that answered.
+SQLite file that exists, with an absolute path, or a server that answered. A password in it goes into this process's
+environment: the URI is a parameter of the pipeline, and is written down in many places.
 """
 
+import os
 from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from rewardloop.errors import BadInputError
 
 _SQLITE = "sqlite:///"
+_USER, _PASSWORD, _DATABASE_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD"
+# Of SQLAlchemy's drivers those on libpq, which reads the password from the environment.
+_LIBPQ = {"postgresql", "postgresql+psycopg2", "postgresql+psycopg"}
 
 
 def connect(uri: str | None, home: Path, timeout_seconds: int) -> str:
@@ -17,8 +23,7 @@ def connect(uri: str | None, home: Path, timeout_seconds: int) -> str:
     Raises:
         BadInputError: no MLflow server answers within ``timeout_seconds``, or MLflow cannot use the URI.
     """
-    if uri is None:
-        uri = f"{_SQLITE}{home.resolve() / 'mlflow.db'}"
+    uri = f"{_SQLITE}{home.resolve() / 'mlflow.db'}" if uri is None else keep_password(uri)
     if uri.startswith(("http://", "https://")):
         _check_server(uri, timeout_seconds)
         return uri
@@ -27,6 +32,33 @@ def connect(uri: str | None, home: Path, timeout_seconds: int) -> str:
         _create_once(database)
         uri = f"{_SQLITE}{database}"
     _check_store(uri)
+    return uri
+
+
+def keep_password(uri: str) -> str:
+    """Put a URI's password where MLflow (or libpq) looks for one, the environment, and return the URI without it.
+
+    Raises:
+        BadInputError: no such place is known for this kind of URI.
+    """
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise BadInputError(f"tracking.uri: {uri!r} is no URI ({error}); correct it, or MLFLOW_TRACKING_URI") from error
+    login, _, place = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    if parts.scheme in ("http", "https") and login:
+        if not os.environ.get(_USER):
+            os.environ.update({_USER: unquote(user), _PASSWORD: unquote(password)})
+        return parts._replace(netloc=place).geturl()
+    if parts.scheme in _LIBPQ and password:
+        os.environ[_DATABASE_PASSWORD] = unquote(password)
+        return parts._replace(netloc=f"{user}@{place}").geturl()
+    if password or any("password" in name.lower() for name, _ in parse_qsl(parts.query)):
+        raise BadInputError(
+            f"tracking.uri: {uri}: holds a password that cannot be kept out of what a run writes down; leave it out "
+            f"and give it to the driver ({_DATABASE_PASSWORD} for PostgreSQL), or put an MLflow server before it"
+        )
     return uri
 
 

@@ -10,7 +10,7 @@ from rewardloop.errors import BadInputError, NotBlessedError
 from rewardloop.evidence import Check
 from rewardloop.storage import Storage
 from rewardloop.tracking.history import ChampionChangedError, History, HistoryRecord, champions
-from rewardloop.tracking.quick_look import tags_of
+from rewardloop.tracking.quick_look import RegistryAwayError, tags_of
 from rewardloop.tracking.tags import AGAINST, BLESSED, FIRST, MANIFEST, REFERENCE, REMOVING, REWARD_MODEL, THRESHOLD
 
 _POLICY = "-policy"
@@ -107,7 +107,8 @@ def rollback(name: str, *, store: str, tracking_uri: str, who: str, why: str, to
     """Go back to the champion before (``history`` says by which rule), or to ``to``, which once was champion.
 
     Nothing is compared and MLflow is not imported: the answer is to be there in a second. The aliases follow when they
-    are projected.
+    are projected. While MLflow is away the history alone decides, with the threshold that the version had as champion:
+    a bad model must not stay because two things broke at once.
 
     Raises:
         BadInputError: there is no such champion, it is no longer in the registry, or the reason is empty.
@@ -133,10 +134,14 @@ def rollback(name: str, *, store: str, tracking_uri: str, who: str, why: str, to
             f"{name}: version {to} never was the champion; those that were: {', '.join(before)}. To make it the "
             f"champion: rewardloop promote {to}"
         )
-    tags = _tags(name, to, tracking_uri)
     compared = "nothing: a rollback"
+    try:
+        threshold = threshold_of(_tags(name, to, tracking_uri, patient=False))
+    except RegistryAwayError:
+        threshold = next(one.threshold for one in reversed(records) if one.version == to)
+        compared += ", while MLflow did not answer"
     return history.append(
-        "rollback", to, expected=current, who=who, why=why, threshold=threshold_of(tags), compared_with=compared
+        "rollback", to, expected=current, who=who, why=why, threshold=threshold, compared_with=compared
     )
 
 
@@ -169,8 +174,8 @@ def threshold_of(tags: Mapping[str, str]) -> float | None:
     return float(tags[THRESHOLD]) if THRESHOLD in tags else None
 
 
-def _tags(name: str, version: str, tracking_uri: str) -> Mapping[str, str]:
-    tags = tags_of(name, version, tracking_uri) if version.isdecimal() else None
+def _tags(name: str, version: str, tracking_uri: str, *, patient: bool = True) -> Mapping[str, str]:
+    tags = tags_of(name, version, tracking_uri, patient=patient) if version.isdecimal() else None
     if tags is None:
         raise BadInputError(
             f"{name}: there is no version {version!r} in {tracking_uri}; rewardloop status lists the versions"

@@ -2,12 +2,16 @@
 
 This file is registered with every version (models from code, no pickle) and runs where rewardloop is not installed: it
 imports MLflow, pandas and the standard library only. How a text is scored is decided by the copy of ``scoring/`` that
-lies beside the weights; it is loaded under a name of its own, so that two versions can be loaded side by side.
+lies beside the weights; it is loaded under a name of its own, so that two versions can be loaded side by side. Nothing
+is loaded that differs from the manifest.
 """
 
+import hashlib
 import importlib.util
+import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
@@ -18,6 +22,7 @@ from uuid import uuid4
 
 import pandas as pd
 import yaml
+from mlflow import MlflowClient, is_tracking_uri_set
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined]
@@ -73,12 +78,11 @@ class RewardModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the scorer, and find out which version this is (empty when loaded from outside the registry)."""
-        directory = Path(context.artifacts["reward_model"])
+        directory = _verified(Path(context.artifacts["reward_model"]))
         self.scoring = load_scoring(directory)
         # MLflow's server answers in several threads, and neither tokenizer nor prompt cache may be used by two at once.
         self.turn = Lock()
         self.scorer = self.scoring.RewardScorer.load(directory)
-        # MLflow writes this file beside MLmodel when a version is loaded by its name.
         meta = directory.parents[1] / "registered_model_meta"
         self.version = str(yaml.safe_load(meta.read_bytes())["model_version"]) if meta.is_file() else ""
 
@@ -115,6 +119,40 @@ class RewardModel(PythonModel):
             },
             index=model_input.index,
         )
+
+
+def _verified(directory: Path) -> Path:
+    """``directory``, if its files are those of ``manifest.json`` and that is the one of the version's tag.
+
+    The same in every file that MLflow serves: such a file travels alone. The registry is asked where MLflow was told
+    which one; otherwise, and where it does not know the version, the manifest has to be believed.
+
+    Raises:
+        MlflowException: names the first file that is changed, missing or extra.
+    """
+    path = directory / "manifest.json"
+    content = path.read_bytes() if path.is_file() else b"{}"
+    try:
+        wanted: dict[str, str] = json.loads(content)
+    except ValueError:
+        wanted = {}
+    found: dict[str, str] = {}
+    for file in (file for file in directory.rglob("*") if file.is_file() and file != path):
+        with file.open("rb") as stream:
+            found[file.relative_to(directory).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+    wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    # MLflow writes this file beside MLmodel when a version is loaded by its name.
+    meta = directory.parents[1] / "registered_model_meta"
+    # Without an address MlflowClient would make a database in the current folder.
+    if meta.is_file() and is_tracking_uri_set():  # type: ignore[no-untyped-call]
+        told = yaml.safe_load(meta.read_bytes())
+        with suppress(MlflowException):
+            version = MlflowClient().get_model_version(told["model_name"], str(told["model_version"]))
+            if version.tags.get("manifest_digest") != hashlib.sha256(content).hexdigest():
+                wrong.insert(0, path.name)
+    if wrong:
+        raise MlflowException(f"{directory / wrong[0]}: not as it was registered; the model is not loaded")
+    return directory
 
 
 def _refused(message: str) -> MlflowException:

@@ -15,20 +15,38 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from rewardloop.errors import BadInputError
+
 _SQLITE = "sqlite:///"
 _SECONDS = 2.0
 """A server that takes longer is left to MLflow's client, which is patient."""
 
 
-def tags_of(name: str, version: str, tracking_uri: str) -> Mapping[str, str] | None:
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """urllib would take the login along, to whichever host the answer names."""
+
+    def redirect_request(self, *_: object) -> None:
+        """None: the answer is an error."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
+
+
+class RegistryAwayError(BadInputError):
+    """MLflow did not answer in time, or said that it cannot."""
+
+
+def tags_of(name: str, version: str, tracking_uri: str, *, patient: bool = True) -> Mapping[str, str] | None:
     """Tags of a registered version, or None when the registry has no such version.
 
     Args:
         name: the registered model.
         version: a number.
         tracking_uri: where MLflow is.
+        patient: False: a server that is silent for two seconds is given up.
 
     Raises:
+        RegistryAwayError: MLflow does not answer.
         BadInputError: MLflow cannot be used.
     """
     try:
@@ -36,8 +54,11 @@ def tags_of(name: str, version: str, tracking_uri: str) -> Mapping[str, str] | N
             return _from_file(name, version, Path(tracking_uri.removeprefix(_SQLITE)))
         if tracking_uri.startswith(("http://", "https://")):
             return _from_server(name, version, tracking_uri)
-    except (sqlite3.Error, OSError, ValueError, KeyError, TypeError):
-        pass  # MLflow's own client says what is wrong, if anything is
+    except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:
+        refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+        if not patient and isinstance(error, OSError) and not refused:
+            raise RegistryAwayError(f"{name} version {version}: MLflow at {tracking_uri} does not answer") from error
+        # MLflow's own client says what is wrong, if anything is.
     return _from_client(name, version, tracking_uri)
 
 
@@ -65,7 +86,7 @@ def _from_server(name: str, version: str, uri: str) -> Mapping[str, str] | None:
         pair = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}".encode()
         request.add_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310
+        with _OPENER.open(request, timeout=_SECONDS) as answer:
             found = json.load(answer)["model_version"]
     except urllib.error.HTTPError as error:
         with error:
@@ -78,8 +99,6 @@ def _from_server(name: str, version: str, uri: str) -> Mapping[str, str] | None:
 def _from_client(name: str, version: str, uri: str) -> Mapping[str, str] | None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
-
-    from rewardloop.errors import BadInputError
 
     try:
         tags: Mapping[str, str] = MlflowClient(tracking_uri=uri).get_model_version(name, version).tags

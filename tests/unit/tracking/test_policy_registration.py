@@ -22,6 +22,7 @@ from rewardloop.storage import Storage
 from rewardloop.tracking.connection import connect
 from rewardloop.tracking.flavors import POLICY
 from rewardloop.tracking.history import History
+from rewardloop.tracking.manifest import write_manifest
 from rewardloop.tracking.policy_registration import register_policy
 from rewardloop.tracking.pyfunc_policy import ServedPolicy
 from rewardloop.tracking.registry import open_version
@@ -243,6 +244,7 @@ def test_a_bases_own_sampling_does_not_count(made: Aligned, tmp_path: Path) -> N
     shutil.copytree(made.policy, tmp_path / "policy")
     info = json.loads((made.policy / "policy.json").read_text()) | {"base": str(base), "temperature": 1e-6}
     (tmp_path / "policy" / "policy.json").write_text(json.dumps(info))
+    write_manifest(tmp_path / "policy")
     answers = []
     for own in (
         {},

@@ -1,8 +1,10 @@
 """Who becomes the champion, against whom, and what is kept of it; by many at once, too."""
 
 import multiprocessing
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from rewardloop.tracking.connection import connect
 from rewardloop.tracking.history import History, HistoryRecord
 from rewardloop.tracking.projection import project
 from rewardloop.tracking.promotion import Compare, approve, promote, rollback
-from rewardloop.tracking.quick_look import tags_of
+from rewardloop.tracking.quick_look import RegistryAwayError, tags_of
 from tests.unit.tracking.versions import aliases, plant
 
 _WHO = {"who": "ann", "why": "a test"}
@@ -207,6 +209,26 @@ def test_a_rollback_needs_neither_torch_nor_mlflow(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[0] == "1 []"
+
+
+def test_a_rollback_does_not_wait_for_an_mlflow_that_is_away(
+    name: str, store: str, tracking_uri: str, make: Callable[..., HistoryRecord]
+) -> None:
+    make(plant(tracking_uri, name, threshold="0.25"))
+    make(plant(tracking_uri, name, against="1"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    started = time.monotonic()
+    away = f"http://127.0.0.1:{port}"
+    record = rollback(name, store=store, tracking_uri=away, who="ann", why="worse")
+    assert (record.version, record.threshold) == ("1", 0.25)
+    assert record.compared_with == "nothing: a rollback, while MLflow did not answer"
+    assert time.monotonic() - started < 20, "MLflow's own client would go on asking"
+    # Who promotes needs what only the registry knows.
+    with pytest.raises(RegistryAwayError, match="does not answer"):
+        tags_of(name, "1", away, patient=False)
+    project(name, Storage.open(store), tracking_uri)
+    assert aliases(tracking_uri, name)["champion"] == "1"
 
 
 def test_quick_look_says_what_the_client_says(name: str, tracking_uri: str) -> None:

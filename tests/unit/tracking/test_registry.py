@@ -95,6 +95,7 @@ def test_a_version_with_two_thresholds_asks_people(candidate: Candidate, tmp_pat
     low, middle, high = sorted(fixture["scores"])
     scoring |= {"threshold": (middle + high) / 2, "block_threshold": (low + middle) / 2}
     (directory / "scoring.json").write_text(json.dumps(scoring))
+    write_manifest(directory)
     model = RewardModel()
     model.load_context(SimpleNamespace(artifacts={"reward_model": str(directory)}))
     rows = pd.DataFrame({"response": [*RESPONSES, "x" * 200], "prompt": [*map(json.dumps, PROMPTS), ""]})

@@ -53,9 +53,9 @@ class RewardScorer:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         scoring = json.loads((directory / "scoring.json").read_text(encoding="utf-8"))
-        tokenizer = AutoTokenizer.from_pretrained(directory / "model")
+        tokenizer = AutoTokenizer.from_pretrained(directory / "model", trust_remote_code=False)
         model = AutoModelForSequenceClassification.from_pretrained(
-            directory / "model", dtype=torch.float32, use_safetensors=True
+            directory / "model", dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
         speed_up_linear_layers(model)
         return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, scoring)
