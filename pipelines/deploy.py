@@ -1,26 +1,34 @@
-"""Bring the pipelines and the recurring run of a configuration to a Kubeflow Pipelines endpoint.
+"""Bring the pipelines and the recurring run of a configuration to a Kubeflow Pipelines endpoint, and take them away.
 
-In: a configuration, and the graphs of this checkout. Out: a version of each pipeline, named by the digest of its
-content, and one recurring run of ``trigger``. What is there already stays as it is; where something differs, the new
-recurring run is created before the old one is deleted, so that there is never none. For that moment there are two: the
-claims of the store let only one of them submit a corpus.
+In: a configuration, and the graphs of this checkout. Out: a version of each pipeline, named by commit and content, and
+one recurring run of ``trigger``. What is there already stays as it is; where something differs, the new recurring run
+is created before the old one is deleted, so that there is never none. For that moment there are two: the claims of the
+store let only one of them submit a corpus.
 """
 
-import hashlib
 import json
-import shutil
-import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pipelines.compile import compile_to
-from rewardloop.cli.kubeflow import Kubeflow, check_reachable, with_image
+from pipelines.versions import package
+from rewardloop.cli.graphs import deployed_name, mark
+from rewardloop.cli.kubeflow import Kubeflow, Version, check_reachable
 from rewardloop.cli.parameters import pipeline_name
 from rewardloop.cli.submit import served_tracking_uri
 from rewardloop.config import LoadedSettings, Settings
+from rewardloop.errors import BadInputError
 from rewardloop.operation.schedule import check_cron
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """The recurring run that is on the endpoint now."""
+
+    recurring_run: str
+    created: bool
+    """Whether it is new."""
+    deleted: list[str]
+    """Recurring runs that it took the place of."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +39,16 @@ class Deployed:
     """Pipeline -> version."""
     uploaded: list[str]
     """Pipelines whose version is new."""
-    recurring_run: str
-    created: bool
-    """Whether the recurring run is new."""
-    deleted: list[str]
-    """Recurring runs that it took the place of."""
+    schedule: Scheduled
+
+
+@dataclass(frozen=True)
+class Undeployed:
+    """What was taken away."""
+
+    recurring_runs: list[str]
+    versions: dict[str, list[str]]
+    """Pipeline -> versions that were deleted with it."""
 
 
 def deploy(loaded: LoadedSettings) -> Deployed:
@@ -46,29 +59,73 @@ def deploy(loaded: LoadedSettings) -> Deployed:
             does not answer or refuses the credentials.
     """
     settings = loaded.settings
-    check_cron(settings.schedule.cron)
-    _check_places(settings)
-    kubeflow = Kubeflow.connect(timeout_seconds=settings.tracking.timeout_seconds)
-    experiment = kubeflow.experiment(settings.schedule.experiment)
+    check_settings(settings)
+    packages = [package(name, settings.placement) for name in _pipelines(settings)]
+    kubeflow = _connect(settings)
     versions: dict[str, str] = {}
     uploaded: list[str] = []
-    places: dict[str, tuple[str, str]] = {}
-    for name, text in _packages(settings, [pipeline_name(settings), "trigger"]).items():
-        versions[name] = hashlib.sha256(text.encode()).hexdigest()[:12]
-        *place, new = kubeflow.version(f"rewardloop-{name}", versions[name], text, description=_commit())
-        places[name] = (str(place[0]), str(place[1]))
-        uploaded += [name] if new else []
-    wanted = _recurring_run(settings, experiment, places["trigger"])
-    there = kubeflow.recurring_runs(wanted["job_name"])
-    same = [one for one in there if _as_wanted(one, wanted)]
-    recurring_run = same[0].recurring_run_id if same else kubeflow.create_recurring_run(**wanted)
-    others = [one.recurring_run_id for one in there if one.recurring_run_id != recurring_run]
-    for other in others:
-        kubeflow.delete_recurring_run(other)
-    return Deployed(versions, uploaded, recurring_run, not same, others)
+    places: dict[str, Version] = {}
+    for one in packages:
+        versions[one.pipeline] = one.version
+        places[one.pipeline], new = kubeflow.upload(
+            deployed_name(one.pipeline), one.version, one.text, description=one.description
+        )
+        uploaded += [one.pipeline] if new else []
+    return Deployed(versions, uploaded, _set_schedule(kubeflow, settings, places["trigger"]))
 
 
-def _check_places(settings: Settings) -> None:
+def schedule(loaded: LoadedSettings) -> Scheduled:
+    """Create or replace the recurring run alone, of the versions that are there.
+
+    Raises:
+        BadInputError: as ``deploy``, or versions of these graphs for this placement are missing.
+    """
+    settings = loaded.settings
+    check_settings(settings)
+    kubeflow = _connect(settings)
+    places = {}
+    for name in _pipelines(settings):
+        wanted = mark(name, settings.placement)
+        found = kubeflow.marked_version(deployed_name(name), wanted)
+        if found is None:
+            raise BadInputError(
+                f"no version of {deployed_name(name)} on the endpoint was made of this checkout's graph for this "
+                f"placement ({wanted}); run: python -m pipelines deploy"
+            )
+        places[name] = found
+    return _set_schedule(kubeflow, settings, places["trigger"])
+
+
+def undeploy(loaded: LoadedSettings, *, pipelines: bool = False) -> Undeployed:
+    """Delete the recurring run, and with ``pipelines`` the pipelines with all their versions; runs stay.
+
+    Raises:
+        BadInputError: a recurring run of somebody else is of one of the pipelines; nothing was deleted.
+    """
+    kubeflow = _connect(loaded.settings)
+    name = _recurring_run_name(loaded.settings)
+    ours = [one.recurring_run_id for one in kubeflow.recurring_runs(name)]
+    found = _found_pipelines(kubeflow) if pipelines else {}
+    others = [
+        one.display_name
+        for one in (kubeflow.recurring_runs() if found else [])
+        if one.display_name != name
+        and one.pipeline_version_reference
+        and one.pipeline_version_reference.pipeline_id in found.values()
+    ]
+    if others:
+        raise BadInputError(
+            f"undeploy --pipelines: {', '.join(sorted(others))} would be left without its pipeline; undeploy what it "
+            "belongs to first, or leave --pipelines out"
+        )
+    for one in ours:
+        kubeflow.delete_recurring_run(one)
+    return Undeployed(ours, {pipeline: kubeflow.delete_pipeline(found[pipeline]) for pipeline in found})
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise BadInputError for a schedule that is none, and for places that pods would not reach."""
+    check_cron(settings.schedule.cron)
     served_tracking_uri(settings)
     check_reachable("store.url", settings.store.url)
     if settings.align is None:
@@ -79,62 +136,79 @@ def _check_places(settings: Settings) -> None:
         ("policy_evaluation.toxicity_prompts", settings.policy_evaluation.toxicity_prompts),
         ("policy_evaluation.reference_texts", settings.policy_evaluation.reference_texts),
     ):
+        if file and "://" in file:
+            raise BadInputError(
+                f"{name}: {file!r} is a URL; the recurring run reads texts from a file: put it on a volume that "
+                "submit_when_due mounts (placement.home), and name its absolute path there"
+            )
         if file:
             check_reachable(name, file)
 
 
-def _packages(settings: Settings, names: list[str]) -> dict[str, str]:
-    with tempfile.TemporaryDirectory() as folder:
-        compile_to(Path(folder))
-        texts = {name: (Path(folder) / f"{name}.yaml").read_text(encoding="utf-8") for name in names}
-    image = settings.schedule.image
-    return {name: with_image(text, image) if image else text for name, text in texts.items()}
-
-
-def _recurring_run(settings: Settings, experiment: str, version: tuple[str, str]) -> dict[str, Any]:
-    """Arguments of KFP's client."""
-    pipeline_id, version_id = version
-    return {
-        "experiment_id": experiment,
-        "job_name": f"rewardloop-{settings.organization}",
-        "description": "Submits a retraining where one is due; made by python -m pipelines deploy",
-        "cron_expression": settings.schedule.cron,
-        "max_concurrency": 1,
-        "no_catchup": True,
-        "params": {"settings": _settings_of(settings)},
-        "pipeline_id": pipeline_id,
-        "version_id": version_id,
-        "enabled": settings.schedule.enabled,
-    }
-
-
-def _settings_of(settings: Settings) -> str:
+def settings_text(settings: Settings) -> str:
     """The whole configuration as JSON, with MLflow's URI, which a pod does not find in this environment."""
     tree = settings.model_dump(mode="json")
     tree["tracking"]["uri"] = served_tracking_uri(settings)
     return json.dumps(tree, sort_keys=True)
 
 
+def _connect(settings: Settings) -> Kubeflow:
+    return Kubeflow.connect(timeout_seconds=settings.tracking.timeout_seconds)
+
+
+def _pipelines(settings: Settings) -> list[str]:
+    return [pipeline_name(settings), "trigger"]
+
+
+def _found_pipelines(kubeflow: Kubeflow) -> dict[str, str]:
+    names = [deployed_name(name) for name in ("retrain", "retrain-and-align", "trigger")]
+    return {name: found for name in names if (found := kubeflow.pipeline(name))}
+
+
+def _recurring_run_name(settings: Settings) -> str:
+    return f"rewardloop-{settings.organization}"
+
+
+def _set_schedule(kubeflow: Kubeflow, settings: Settings, trigger: Version) -> Scheduled:
+    wanted = _recurring_run(settings, kubeflow.experiment(settings.schedule.experiment), trigger)
+    there = kubeflow.recurring_runs(wanted["job_name"])
+    same = [one for one in there if _as_wanted(one, wanted)]
+    recurring_run = same[0].recurring_run_id if same else kubeflow.create_recurring_run(**wanted)
+    others = [one.recurring_run_id for one in there if one.recurring_run_id != recurring_run]
+    for other in others:
+        kubeflow.delete_recurring_run(other)
+    return Scheduled(recurring_run, not same, others)
+
+
+def _recurring_run(settings: Settings, experiment: str, version: Version) -> dict[str, Any]:
+    """Arguments of KFP's client."""
+    return {
+        "experiment_id": experiment,
+        "job_name": _recurring_run_name(settings),
+        "description": "Submits a retraining where one is due; made by python -m pipelines deploy",
+        "cron_expression": settings.schedule.cron,
+        "max_concurrency": 1,
+        "no_catchup": True,
+        "params": {"settings": settings_text(settings)},
+        "pipeline_id": version.pipeline_id,
+        "version_id": version.version_id,
+        "enabled": settings.schedule.enabled,
+        "service_account": settings.placement.service_account,
+    }
+
+
 def _as_wanted(found: Any, wanted: dict[str, Any]) -> bool:
-    reference, schedule = found.pipeline_version_reference, found.trigger.cron_schedule if found.trigger else None
+    reference, cron = found.pipeline_version_reference, found.trigger and found.trigger.cron_schedule
     return bool(
         reference
         and (reference.pipeline_id, reference.pipeline_version_id) == (wanted["pipeline_id"], wanted["version_id"])
-        and schedule
-        and schedule.cron == wanted["cron_expression"]
+        and cron
+        and cron.cron == wanted["cron_expression"]
         and (found.runtime_config.parameters or {}) == wanted["params"]
         and int(found.max_concurrency or 0) == wanted["max_concurrency"]
         and bool(found.no_catchup) == wanted["no_catchup"]
         and (str(found.mode) == "ENABLE") == wanted["enabled"]
         and found.experiment_id == wanted["experiment_id"]
+        # Where none is asked for, the server fills in its default.
+        and wanted["service_account"] in (None, found.service_account)
     )
-
-
-def _commit() -> str:
-    """The checkout's commit, in words, for people."""
-    git = shutil.which("git")
-    if git is None:
-        return "rewardloop"
-    command = [git, "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return f"rewardloop, commit {asked.stdout.strip() or 'unknown'}"

@@ -10,12 +10,14 @@ from pipelines.reward_model import add_reward_model
 
 @dsl.pipeline(name="retrain", description="Feedback in, a registered reward model with its threshold out.")
 def retrain(
-    store: str,
+    store_uri: str,
     corpus_digest: str,
     config_digest: str,
+    trigger_reason: str,
     code_version: str,
     champion: str,
     tracking_uri: str,
+    prerequisite_settings: str,
     data_settings: str,
     training_settings: str,
     evaluation_settings: str,
@@ -24,30 +26,40 @@ def retrain(
     """One retraining.
 
     Args:
-        store: URL of the feedback store.
+        store_uri: URL of the feedback store.
         corpus_digest: the batches to train on; the cache knows data by it.
         config_digest: the settings that can change a model.
+        trigger_reason: why this run was started, for people; only uncached tasks take it.
         code_version: fingerprint of the library; part of every cached step's key.
         champion: ``models:/NAME/VERSION`` to go on from and to compare with, or empty.
         tracking_uri: MLflow's URI.
+        prerequisite_settings: JSON of the sections that the first check reads.
         data_settings: JSON of the sections that validation and pairing read.
         training_settings: JSON of the sections that training reads.
         evaluation_settings: JSON of the sections that evaluation reads.
         promotion_settings: JSON of the sections that the gate and the registry read.
     """
-    with dsl.ExitHandler(publish_report().set_caching_options(False)):
+    report = publish_report(
+        corpus_digest=corpus_digest,
+        config_digest=config_digest,
+        trigger_reason=trigger_reason,
+        tracking_uri=tracking_uri,
+        settings=promotion_settings,
+    ).set_caching_options(False)
+    with dsl.ExitHandler(report):
         measured = add_reward_model(
-            store=store,
+            store=store_uri,
             corpus_digest=corpus_digest,
             code_version=code_version,
             champion=champion,
             tracking_uri=tracking_uri,
+            prerequisite_settings=prerequisite_settings,
             data_settings=data_settings,
             training_settings=training_settings,
             evaluation_settings=evaluation_settings,
         )
         decided = decide_promotion(
-            evaluation=measured.evaluation, store=store, settings=promotion_settings, corpus_digest=corpus_digest
+            evaluation=measured.evaluation, store=store_uri, settings=promotion_settings, corpus_digest=corpus_digest
         ).set_caching_options(False)
         # The local runner takes a named output for false: the gate is the component's one return value.
         with dsl.If(decided.outputs["Output"] == True, name="blessed"):  # noqa: E712  KFP builds the condition from ==
@@ -55,7 +67,7 @@ def retrain(
                 reward_model=measured.reward_model,
                 evaluation=measured.evaluation,
                 blessing=decided.outputs["blessing"],
-                store=store,
+                store=store_uri,
                 settings=promotion_settings,
                 tracking_uri=tracking_uri,
                 corpus_digest=corpus_digest,

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from components.build_preferences import build_preferences
+from components.check_prerequisites import check_prerequisites
 from components.evaluate_reward_model import evaluate_reward_model
 from components.load_corpus import load_corpus
 from components.train_reward_model import train_reward_model
@@ -24,12 +25,15 @@ def add_reward_model(
     code_version: str,
     champion: str,
     tracking_uri: str,
+    prerequisite_settings: str,
     data_settings: str,
     training_settings: str,
     evaluation_settings: str,
 ) -> RewardModelTasks:
     """Add the tasks to the pipeline that is being defined."""
-    corpus = load_corpus(store=store, corpus_digest=corpus_digest, code_version=code_version)
+    checked = check_prerequisites(store=store, tracking_uri=tracking_uri, settings=prerequisite_settings)
+    checked.set_caching_options(False)
+    corpus = load_corpus(store=store, corpus_digest=corpus_digest, code_version=code_version).after(checked)
     validated = validate_feedback(
         corpus=corpus.outputs["corpus"], store=store, settings=data_settings, code_version=code_version
     )

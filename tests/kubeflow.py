@@ -34,6 +34,10 @@ class Cluster:
     """Set: the only one that is let in."""
     broken: bool = False
     """Every call answers 503."""
+    refused: tuple[int, str] | None = None
+    """Set: every change answers with this status and message, as the API server passes on what Kubernetes refuses."""
+    expired: bool = False
+    """The token is the right one, and too old."""
     made: int = 0
 
     def add(self, kind: str, thing: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +87,12 @@ def _app(cluster: Cluster) -> FastAPI:
             return JSONResponse({"message": "the database is away"}, 503)
         if cluster.token and request.headers.get("authorization") != f"Bearer {cluster.token}":
             return JSONResponse({"message": "no"}, 401)
+        if cluster.expired:
+            said = "Review.Status.Error: [invalid bearer token, service account token has expired]"
+            return JSONResponse({"code": 16, "message": f"Unauthenticated: {said}"}, 401)
+        if cluster.refused and request.method != "GET":
+            status, said = cluster.refused
+            return JSONResponse({"code": 13, "message": said}, status)
         return await go_on(request)
 
     @app.get(f"{root}/healthz")
@@ -109,6 +119,20 @@ def _app(cluster: Cluster) -> FastAPI:
     @app.post(f"{root}/{{kind}}")
     async def create(kind: str, request: Request) -> dict[str, Any]:
         return cluster.add(kind, await request.json())
+
+    @app.delete(f"{root}/pipelines/{{pipeline_id}}/versions/{{version_id}}")
+    async def delete_version(pipeline_id: str, version_id: str) -> dict[str, Any]:
+        del pipeline_id
+        cluster.remove("versions", version_id)
+        return {}
+
+    @app.delete(f"{root}/pipelines/{{pipeline_id}}")
+    async def delete_pipeline(pipeline_id: str) -> Any:
+        # As the real server: a pipeline goes after its versions.
+        if any(one["pipeline_id"] == pipeline_id for one in cluster.things["versions"]):
+            return JSONResponse({"code": 9, "message": "the pipeline still has versions"}, 400)
+        cluster.remove("pipelines", pipeline_id)
+        return {}
 
     @app.delete(f"{root}/{{kind}}/{{key}}")
     async def delete(kind: str, key: str) -> dict[str, Any]:

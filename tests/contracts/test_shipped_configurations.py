@@ -19,7 +19,7 @@ def test_configuration_is_valid_and_can_bless(path: Path) -> None:
 
 
 def test_the_recipes_are_there() -> None:
-    assert {path.stem for path in CONFIGURATIONS} >= {"demo", "smoke", "hh", "imdb"}
+    assert {path.stem for path in CONFIGURATIONS} >= {"demo", "smoke", "hh", "imdb", "cluster"}
     for name in ("hh", "imdb"):
         assert load_settings(Path(f"conf/{name}.yaml")).settings.model.base == "facebook/opt-1.3b"
 

@@ -1,6 +1,11 @@
 """What a run is told: the parameters of the compiled pipelines, and the digests that say when two runs are the same.
 
 In: settings, the corpus, the champion. Out: texts; the same on a laptop and on a cluster.
+
+Settings travel as JSON, one text per group of sections that steps read together. KFP's cache knows a step by the values
+of its parameters, so a step is told nothing that it does not read: other settings of PPO leave the data steps, the
+reward model and its evaluation in the cache. What differs from run to run (``trigger_reason``) goes to tasks that are
+never cached.
 """
 
 import hashlib
@@ -25,6 +30,7 @@ def pipeline_parameters(
     champion: str | None,
     tracking_uri: str,
     text_sets: dict[str, str],
+    trigger_reason: str,
     code: str | None = None,
 ) -> dict[str, str]:
     """Every parameter of ``pipeline_name(settings)``.
@@ -37,15 +43,18 @@ def pipeline_parameters(
         champion: version to go on from and to compare with, or None.
         tracking_uri: MLflow as the steps see it.
         text_sets: as ``keep_text_sets`` gives them.
+        trigger_reason: why the run is started, for people.
         code: what keeps two runs from sharing results; None: ``code_version()``.
     """
     parameters = {
-        "store": store,
+        "store_uri": store,
         "corpus_digest": corpus_digest,
         "config_digest": config_digest,
+        "trigger_reason": trigger_reason,
         "code_version": code or code_version(),
         "champion": f"models:/{settings.model_name}/{champion}" if champion else "",
         "tracking_uri": tracking_uri,
+        "prerequisite_settings": _prerequisite_sections(settings),
         "data_settings": settings.section("validation", "preferences", "splits", "evaluation"),
         "training_settings": settings.section("model", "training", *_judge_sections(settings)),
         "evaluation_settings": settings.section("evaluation", "threshold"),
@@ -59,6 +68,11 @@ def pipeline_parameters(
         "alignment_settings": settings.section("align"),
         "policy_settings": settings.section("align", "policy_evaluation", "evaluation", "model", "training"),
     }
+
+
+def reason_of(reason: str, again: str | None) -> str:
+    """Why a run is started, in one line: who wanted it, and why once more where it is a repetition."""
+    return f"{reason}; again: {again}" if again else reason
 
 
 def config_digest(loaded: LoadedSettings, text_sets: dict[str, str]) -> str:
@@ -77,6 +91,12 @@ def code_version() -> str:
     for path in sorted(package.rglob("*.py")):
         total.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return total.hexdigest()[:16]
+
+
+def _prerequisite_sections(settings: Settings) -> str:
+    """Without MLflow's URI, which may hold a password, and which the step is told anyway."""
+    sections = settings.model_dump(mode="json", include={"organization": True, "tracking": {"timeout_seconds"}})
+    return json.dumps(sections, sort_keys=True)
 
 
 def _judge_sections(settings: Settings) -> list[str]:

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, read_settings
+from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, Profile, read_settings
 
 
 def run(
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = None,
+    profile: Profile = None,
     again: Annotated[
         str | None, typer.Option(metavar="REASON", help="Train although this corpus was trained with these settings.")
     ] = None,
@@ -23,5 +24,5 @@ def run(
     """
     from rewardloop.cli.retraining import retrain
 
-    done = retrain(read_settings(config, overrides), reason="started by hand: rewardloop run", again=again)
+    done = retrain(read_settings(config, overrides, profile), reason="started by hand: rewardloop run", again=again)
     raise typer.Exit(done.exit_code)

@@ -6,8 +6,7 @@ In: settings, the store's current corpus, the endpoint of the environment. Out: 
 Who submits holds the corpus's claim while he looks for an earlier run of it and starts another; then the claim ends,
 since no process here lives as long as the run there. The run's name carries the claim's, so that whoever comes next
 finds the run, leaves it alone while it is under way, closes the claim when it succeeded, and submits again when it
-failed. A ``rewardloop run`` of the same corpus at the same time is not seen there: it trains a second time, and
-registration (by tags) and history (by conditional creation) still take one version.
+failed. ``rewardloop run`` elsewhere looks for it too (``cluster_runs.whereabouts``).
 """
 
 import os
@@ -18,13 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, read_settings
-from rewardloop.cli.parameters import code_version, config_digest, pipeline_name, pipeline_parameters
+from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, Profile, read_settings
+from rewardloop.cli.parameters import code_version, config_digest, pipeline_name, pipeline_parameters, reason_of
 from rewardloop.config import LoadedSettings, Settings
 from rewardloop.errors import BadInputError
 
 if TYPE_CHECKING:
-    from rewardloop.cli.kubeflow import Kubeflow
+    from rewardloop.cli.kubeflow import Kubeflow, Version
     from rewardloop.feedback.store import Corpus, FeedbackStore
     from rewardloop.operation.claims import Claim, ClaimOutcome, ClaimState
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 def submit(
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = None,
+    profile: Profile = None,
     again: Annotated[
         str | None, typer.Option(metavar="REASON", help="Submit although this corpus was trained with these settings.")
     ] = None,
@@ -39,11 +39,11 @@ def submit(
         bool, typer.Option("--when-due", help="Only where the section trigger says that a run is due.")
     ] = False,
 ) -> None:
-    """Start one retraining on Kubeflow Pipelines, at the endpoint that KF_PIPELINES_ENDPOINT names.
+    """Start one retraining on Kubeflow Pipelines, at the endpoint that KF_PIPELINES_ENDPOINT (or KFP_ENDPOINT) names.
 
     Exit codes: 0 submitted, or nothing to submit; 1 the endpoint failed; 2 bad input.
     """
-    typer.echo(submit_run(read_settings(config, overrides), again=again, when_due=when_due).words)
+    typer.echo(submit_run(read_settings(config, overrides, profile), again=again, when_due=when_due).words)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ class _Wanted:
 
     def submit(self, kubeflow: "Kubeflow") -> Submission:
         """Claim the corpus, look once more, and start the run."""
-        from rewardloop.cli.cluster_runs import SUBMITTED, close, held, living_run, run_name, succeeded
+        from rewardloop.cli.cluster_runs import close, held, living_run, run_name, succeeded
+        from rewardloop.operation.claim_files import SUBMITTED
         from rewardloop.operation.claims import ClaimState, Wanted, take
 
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{self.corpus.digest[:8]}-{secrets.token_hex(2)}"
@@ -149,15 +150,15 @@ class _Wanted:
             return Submission(None, _under_way(kubeflow, run))
 
     def _start(self, kubeflow: "Kubeflow", name: str, repetition: str) -> Submission:
-        from rewardloop.cli.kubeflow import package
-
+        graph = runnable(kubeflow, self.settings)
         self.store.write_corpus(self.corpus)
         pipeline = pipeline_name(self.settings)
         run_id = kubeflow.submit(
             name,
-            package(pipeline, self.settings.schedule),
+            graph,
             self._parameters(repetition),
             experiment=kubeflow.experiment(self.settings.schedule.experiment),
+            service_account=self.settings.placement.service_account,
         )
         return Submission(run_id, f"Submitted {pipeline} as {name}: run {run_id}\n{kubeflow.run_url(run_id)}")
 
@@ -173,9 +174,31 @@ class _Wanted:
             champion=champion.version if champion else None,
             tracking_uri=self.tracking_uri,
             text_sets=self.text_sets,
+            trigger_reason=reason_of(self.reason, self.again),
             # A repetition shares no result with what it repeats, but with its own earlier attempts.
             code="-".join(filter(None, (code_version(), repetition))),
         )
+
+
+def runnable(kubeflow: "Kubeflow", settings: Settings) -> "str | Version":
+    """The shipped graph; where steps are placed, the version that was deployed with this placement.
+
+    Raises:
+        BadInputError: no such version is on the endpoint.
+    """
+    from rewardloop.cli.graphs import deployed_name, mark, shipped
+
+    name = pipeline_name(settings)
+    if settings.placement.is_empty():
+        return shipped(name)
+    wanted = mark(name, settings.placement)
+    version = kubeflow.marked_version(deployed_name(name), wanted)
+    if version is None:
+        raise BadInputError(
+            f"placement: no version of {deployed_name(name)} on the endpoint was made of this rewardloop's graph for "
+            f"this placement ({wanted}); bring it there from a checkout of the same commit: python -m pipelines deploy"
+        )
+    return version
 
 
 def served_tracking_uri(settings: Settings) -> str:

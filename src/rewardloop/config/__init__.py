@@ -20,7 +20,8 @@ from rewardloop.config.data import (
     StoreSettings,
     ValidationSettings,
 )
-from rewardloop.config.loading import LoadedSettings, flatten, load_settings, without_password
+from rewardloop.config.distributed import DistributedSettings
+from rewardloop.config.loading import LoadedSettings, flatten, load_settings
 from rewardloop.config.operation import (
     ClaimSettings,
     Event,
@@ -30,6 +31,17 @@ from rewardloop.config.operation import (
     TriggerSettings,
     WebhookSettings,
 )
+from rewardloop.config.placement import (
+    HOME_VARIABLE,
+    STEP_LABEL,
+    STEPS,
+    PlacementSettings,
+    RetrySettings,
+    StepPlacement,
+    TolerationSettings,
+    VolumeSettings,
+)
+from rewardloop.config.profiles import PROFILES
 from rewardloop.config.promotion import GateSettings, PromotionSettings, TrackingSettings
 from rewardloop.config.reward_model import (
     EXECUTION,
@@ -42,15 +54,21 @@ from rewardloop.config.reward_model import (
 )
 from rewardloop.config.serving import DecisionLogSettings, DriftSettings, ServingSettings
 from rewardloop.config.settings import OPERATION, Settings
+from rewardloop.errors import without_password
 
 __all__ = [
     "EXECUTION",
+    "HOME_VARIABLE",
     "OPERATION",
     "PLACES",
+    "PROFILES",
+    "STEPS",
+    "STEP_LABEL",
     "AlignSettings",
     "ClaimSettings",
     "CorpusSettings",
     "DecisionLogSettings",
+    "DistributedSettings",
     "DriftSettings",
     "EvaluationSettings",
     "Event",
@@ -61,12 +79,14 @@ __all__ = [
     "LoadedSettings",
     "ModelSettings",
     "NotificationSettings",
+    "PlacementSettings",
     "PolicyEvaluationSettings",
     "PolicyGateSettings",
     "PpoSettings",
     "PreferenceSettings",
     "PromotionSettings",
     "ReliabilitySettings",
+    "RetrySettings",
     "ReviewSettings",
     "ScheduleSettings",
     "SegmentSettings",
@@ -74,13 +94,16 @@ __all__ = [
     "Settings",
     "SftSettings",
     "SplitSettings",
+    "StepPlacement",
     "StopSettings",
     "StoreSettings",
     "ThresholdSettings",
+    "TolerationSettings",
     "TrackingSettings",
     "TrainingSettings",
     "TriggerSettings",
     "ValidationSettings",
+    "VolumeSettings",
     "WarmStartSettings",
     "WebhookSettings",
     "flatten",

@@ -1,13 +1,12 @@
 """One YAML file becomes a checked ``Settings``; every mistake in it is reported at once.
 
-A value's origin is the YAML file, a ``--set section.key=value`` override, or the default; ``load_settings`` keeps it
-for the record of the run. Unknown keys are refused: a misspelt setting must not silently keep its default.
+A value's origin is the YAML file, a ``--set section.key=value`` override, a profile, or the default; ``load_settings``
+keeps it for the record of the run. Unknown keys are refused: a misspelt setting must not silently keep its default.
 """
 
 import difflib
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from rewardloop.config.alignment import PLACES
+from rewardloop.config.profiles import profile_settings
 from rewardloop.config.settings import OPERATION, Settings
 from rewardloop.errors import BadInputError
-
-_USER_IN_URL = re.compile(r"(\w://)[^/@\s]+@")
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,13 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-def without_password(text: str) -> str:
-    """A URL with its user and password replaced by ***; any other text as it is."""
-    return _USER_IN_URL.sub(r"\1***@", text)
+def load_settings(path: Path, overrides: Sequence[str] = (), profile: str | None = None) -> LoadedSettings:
+    """Read ``path``, apply ``section.key=value`` overrides (values are YAML), then the profile, check everything.
 
-
-def load_settings(path: Path, overrides: Sequence[str] = ()) -> LoadedSettings:
-    """Read ``path``, apply ``section.key=value`` overrides (values are YAML), check everything.
+    Args:
+        path: the YAML file.
+        overrides: they win over the file.
+        profile: one of ``PROFILES``; it sets what neither the file nor an override does.
 
     Raises:
         BadInputError: the file cannot be read, or lists every setting that is wrong with its path and what is allowed.
@@ -74,6 +72,8 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> LoadedSettings:
     for override in overrides:
         _apply(tree, override)
         origins[override.partition("=")[0].strip()] = "--set"
+    if profile is not None:
+        origins |= _complete(tree, profile)
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
@@ -100,6 +100,20 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             raise BadInputError(f"--set {override!r}: {name!r} is a value, not a section")
         tree = branch
     tree[names[-1]] = value
+
+
+def _complete(tree: dict[str, Any], profile: str) -> dict[str, str]:
+    """Set what the profile says and nobody else did; the origin of each."""
+    origins = {}
+    for key, value in profile_settings(profile, aligns=bool(tree.get("align"))):
+        *sections, name = key.split(".")
+        branch: Any = tree
+        for section in sections:
+            branch = branch.setdefault(section, {}) if isinstance(branch, dict) else None
+        if isinstance(branch, dict) and name not in branch:
+            branch[name] = value
+            origins[key] = f"profile {profile}"
+    return origins
 
 
 def _explain(item: Any) -> str:

@@ -97,8 +97,6 @@ class ScheduleSettings(Section):
     experiment: str = "rewardloop"
     """Kubeflow Pipelines' experiment that runs are shown under."""
     enabled: bool = True
-    image: str | None = None
-    """Image of every step on the cluster; it must hold rewardloop. None: the one that the graphs were compiled with."""
 
     @field_validator("cron")
     @classmethod

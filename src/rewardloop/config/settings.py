@@ -14,6 +14,8 @@ from rewardloop.config.data import (
     StoreSettings,
     ValidationSettings,
 )
+from rewardloop.config.distributed import DistributedSettings
+from rewardloop.config.execution import RunnerSettings
 from rewardloop.config.operation import (
     ClaimSettings,
     HousekeepingSettings,
@@ -22,6 +24,7 @@ from rewardloop.config.operation import (
     TriggerSettings,
     WebhookSettings,
 )
+from rewardloop.config.placement import PlacementSettings
 from rewardloop.config.promotion import GateSettings, PromotionSettings, TrackingSettings
 from rewardloop.config.reward_model import EvaluationSettings, ModelSettings, ThresholdSettings, TrainingSettings
 from rewardloop.config.serving import DriftSettings, ServingSettings
@@ -32,6 +35,9 @@ OPERATION = {
     "trigger",
     "webhook",
     "schedule",
+    "placement",
+    "distributed",
+    "runner",
     "serving",
     "drift",
     "notifications",
@@ -67,6 +73,9 @@ class Settings(Section):
     trigger: TriggerSettings = TriggerSettings()
     webhook: WebhookSettings = WebhookSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    placement: PlacementSettings = PlacementSettings()
+    distributed: DistributedSettings = DistributedSettings()
+    runner: RunnerSettings = RunnerSettings()
     serving: ServingSettings = ServingSettings()
     drift: DriftSettings = DriftSettings()
     notifications: NotificationSettings = NotificationSettings()
