@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 _REWARD_MODEL = {
+    "check_prerequisites": (0.1, "the store and MLflow can be written"),
     "load_corpus": (0.6, "2 batches, 8,405 groups"),
     "validate_feedback": (6.4, "8,393 groups kept, 12 quarantined"),
     "build_preferences": (3.1, "669 groups, 18,279 pairs"),

@@ -30,7 +30,18 @@ def test_without_the_sentences_nothing_is_claimed(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    "name", ["reward_training", "scoring", "retrain", "ppo", "gpu_reward_training", "gpu_ppo", "faults.__main__"]
+    "name",
+    [
+        "reward_training",
+        "scoring",
+        "retrain",
+        "ppo",
+        "gpu_reward_training",
+        "gpu_ppo",
+        "faults.__main__",
+        "serving",
+        "overhead",
+    ],
 )
 def test_every_benchmark_explains_itself(name: str) -> None:
     import typer

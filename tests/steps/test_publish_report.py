@@ -4,11 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from rewardloop.errors import BadInputError
 from rewardloop.evidence import RunRecord, StepRecord
 from rewardloop.reporting.run_evidence import RunEvidence
 from rewardloop.steps.publish_report import headline_metrics, publish_report, write_report
 from tests import run_folders
+
+
+def published(place: Path, trigger_reason: str = "by hand") -> None:
+    publish_report(
+        corpus_digest="c" * 64,
+        config_digest="d" * 64,
+        trigger_reason=trigger_reason,
+        tracking_uri="",
+        settings='{"organization": "film-reviews", "align": null}',
+        report=place,
+    )
 
 
 def _track(folder: Path, tracking_uri: str, run_id: str) -> None:
@@ -22,17 +32,36 @@ def test_report_of_a_failed_run_reaches_both_places(tmp_path: Path, monkeypatch:
     folder = run_folders.failed_run(tmp_path / "run")
     monkeypatch.setenv("REWARDLOOP_RUN_DIR", str(folder))
     artifact = tmp_path / "kfp" / "publish-report" / "report"
-    publish_report(report=artifact)
+    published(artifact)
     assert artifact.read_bytes() == (folder / "report.html").read_bytes()
     assert "Failed at train_reward_model." in artifact.read_text(encoding="utf-8")
     record = StepRecord.model_validate_json((folder / "steps" / "publish_report.json").read_bytes())
     assert (record.status, record.produced) == ("finished", str(folder / "report.html"))
 
 
-def test_without_a_run_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("REWARDLOOP_RUN_DIR", raising=False)
-    with pytest.raises(BadInputError, match="REWARDLOOP_RUN_DIR is not set"):
-        publish_report(report=tmp_path / "report")
+def test_steps_that_share_no_folder_get_a_page_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that succeeded must not fail at its report."""
+    for name in ("REWARDLOOP_RUN_DIR", "REWARDLOOP_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    published(tmp_path / "kfp" / "report", trigger_reason="25 new <labels>")
+    page = (tmp_path / "kfp" / "report").read_text(encoding="utf-8")
+    assert "placement.home.claim" in page
+    assert "25 new &lt;labels&gt;" in page
+
+
+def test_on_a_cluster_the_parameters_say_what_the_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command line was there to write run.json: why it was started stands in the report all the same."""
+    folder = run_folders.failed_run(tmp_path / "run")
+    before = RunRecord.model_validate_json((folder / "run.json").read_bytes())
+    (folder / "run.json").unlink()
+    monkeypatch.setenv("REWARDLOOP_RUN_DIR", str(folder))
+    published(tmp_path / "report", trigger_reason="25 new labels")
+    after = RunRecord.model_validate_json((folder / "run.json").read_bytes())
+    assert (after.organization, after.pipeline, after.corpus_digest) == ("film-reviews", "retrain", "c" * 64)
+    assert after.started_at >= before.started_at
+    page = (tmp_path / "report").read_text(encoding="utf-8")
+    assert "25 new labels" in page
+    assert "Failed at train_reward_model." in page
 
 
 def test_report_blessing_and_figures_are_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ margin, one verdict per slice. Measuring knows no limit, so a gate can judge the
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import norm
 
 from rewardloop.bootstrap import Bools, Floats, Ints
 from rewardloop.config import EvaluationSettings
@@ -17,6 +17,8 @@ from rewardloop.evaluation.metrics import PairSet
 from rewardloop.evidence import Check, Estimate
 from rewardloop.evidence.comparison import PooledComparison, SliceComparison, SliceVerdict
 from rewardloop.exact import holm
+
+_NORMAL = NormalDist()
 
 
 def slice_comparisons(
@@ -137,9 +139,9 @@ def pooled(
             f"gate.not_worse_than_champion_by: found {margin:g}; a candidate with a difference of {truth:g} is never "
             "found not worse by it, however many documents there are; expected a margin above 0"
         )
-    z = float(norm.ppf((1 + difference.level) / 2))
+    z = _NORMAL.inv_cdf((1 + difference.level) / 2)
     error = (difference.high - difference.low) / 2 / z
-    needed = math.ceil(documents * ((z + float(norm.ppf(power))) * error / (truth + margin)) ** 2)
+    needed = math.ceil(documents * ((z + _NORMAL.inv_cdf(power)) * error / (truth + margin)) ** 2)
     if difference.low > -margin:
         verdict, reason = "not worse", f"Decided with {documents:,} documents: not worse by {margin:g} or more."
     elif difference.high < -margin:
@@ -184,12 +186,12 @@ def _error(one: SliceComparison) -> float:
 
 
 def _half_width(one: SliceComparison) -> float:
-    return float(norm.ppf((1 + one.difference.level) / 2)) * _error(one)
+    return _NORMAL.inv_cdf((1 + one.difference.level) / 2) * _error(one)
 
 
 def _p_value(one: SliceComparison) -> float:
     """Of "the difference is 0 or more"; 0 where nothing could be measured, which no other condition forgives."""
-    p_value = float(norm.cdf(one.difference.value / _error(one)))
+    p_value = _NORMAL.cdf(one.difference.value / _error(one))
     return p_value if math.isfinite(p_value) else 0.0
 
 

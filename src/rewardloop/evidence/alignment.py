@@ -137,6 +137,8 @@ class AlignmentEvidence(Evidence):
     peak_memory_bytes: int
     precision: str
     device: str
+    processes: int = 1
+    """That aligned together."""
     reward_place: str
     """Device or URL of the reward model."""
     kl_budget: float

@@ -14,6 +14,16 @@ class StepRecord(Evidence):
     status: Literal["running", "finished", "failed", "cached"]
     started_at: str
     seconds: float | None = None
+    """Of the step's own work; its start-up is counted apart."""
+    startup_seconds: float | None = None
+    """From the start of the step's process to its own work: Python, KFP's executor, libraries."""
+    cpu_seconds: float | None = None
+    """Of the step's own work, its child processes included."""
+    startup_cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    """Resident, the sum over the step's process and its children; pages that they share count in each."""
+    peak_gpu_memory_bytes: int | None = None
+    """Allocated by the step's own process, over all its devices; None: it used none."""
     produced: str = ""
     error: str | None = None
     exit_code: int | None = None

@@ -32,7 +32,7 @@ def render_report(evidence: RunEvidence) -> str:
     )
     names = ("count", "fraction", "signed", "percent", "whole_percent", "compact", "interval", "clip")
     environment.filters.update({name: getattr(wording, name) for name in names})
-    environment.filters |= {"moment": _moment, "code": _code, "duration": _duration}
+    environment.filters |= {"moment": _moment, "code": _code, "duration": _duration, "size": _size}
     measured = evidence.policy_evaluation
     source, _, _ = PackageLoader("rewardloop.reporting").get_source(environment, "report.css")
     return environment.get_template("report.html.j2").render(
@@ -49,6 +49,8 @@ def render_report(evidence: RunEvidence) -> str:
         comparisons=comparison_rows(evidence.corpus) if evidence.corpus else [],
         longest=max((step.seconds or 0.0 for step in evidence.work_steps), default=0.0),
         slowest=_slowest(evidence.work_steps),
+        measured_resources=any(step.peak_memory_bytes is not None for step in evidence.work_steps),
+        measured_gpu=any(step.peak_gpu_memory_bytes is not None for step in evidence.work_steps),
         version=__version__,
     )
 
@@ -106,6 +108,10 @@ def _slowest(steps: list[StepRecord]) -> StepRecord | None:
 def _duration(seconds: float | None) -> str:
     """As everywhere, but a line never ends inside it."""
     return wording.duration(seconds).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _size(count: int | None) -> str:
+    return wording.size(count).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _code(text: str) -> Markup:

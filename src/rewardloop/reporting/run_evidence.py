@@ -29,6 +29,7 @@ from rewardloop.evidence import (
 )
 
 _REWARD_MODEL = (
+    "check_prerequisites",
     "load_corpus",
     "validate_feedback",
     "build_preferences",
@@ -134,6 +135,18 @@ class RunEvidence:
         if self.run.seconds is not None:
             return self.run.seconds
         return sum(step.seconds or 0.0 for step in self.steps if step.status != "cached")
+
+
+def step_metrics(evidence: RunEvidence) -> dict[str, float]:
+    """What each step took, by metric name (``train_reward_model/cpu_seconds``), without those taken from the cache."""
+    names = ("seconds", "startup_seconds", "cpu_seconds", "peak_memory_bytes", "peak_gpu_memory_bytes")
+    found = {
+        f"{step.step}/{name}": getattr(step, name)
+        for step in evidence.work_steps
+        if step.status != "cached"
+        for name in names
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def _read(folder: Path, name: str, model: type[_Part], unreadable: dict[str, str]) -> _Part | None:

@@ -74,6 +74,15 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def size(count: int | None) -> str:
+    """Bytes in decimal units: 412_345_678 -> "412 MB", 1_234_567_890 -> "1.2 GB"."""
+    if count is None:
+        return "–"
+    if count < 999_500_000:
+        return f"{count / 1e6:.0f} MB"
+    return f"{count / 1e9:.1f} GB"
+
+
 def clip(text: str, limit: int = 600) -> str:
     """At most ``limit`` characters, saying how many more there are."""
     if len(text) <= limit:

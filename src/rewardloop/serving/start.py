@@ -26,6 +26,7 @@ from uvicorn.supervisors import Multiprocess
 from rewardloop.config import ServingSettings
 from rewardloop.errors import RewardloopError
 from rewardloop.feedback.pseudonyms import labeler_key
+from rewardloop.logs import set_up_logging
 from rewardloop.serving.app import make_app
 from rewardloop.serving.decision_log import DecisionLog
 from rewardloop.serving.keys import ApiKeys
@@ -97,7 +98,7 @@ def _holder(options: Options) -> Holder:
 
 def serve_alone(options: Options, listener: socket.socket, ready: Callable[[ServedModel], object]) -> None:
     """Answer in this process until SIGTERM or Ctrl-C; ``ready`` is told the model when requests are taken."""
-    _log_to_stderr()
+    set_up_logging()
     service = make_service(options)
 
     class Server(uvicorn.Server):
@@ -168,7 +169,7 @@ class Supervisor(Multiprocess):
 
 def _worker_app(options: Options) -> FastAPI:
     """The application of a worker process; one that cannot load its model ends, and the supervisor tries again."""
-    _log_to_stderr()
+    set_up_logging()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         return make_app(make_service(options))
@@ -197,13 +198,3 @@ def _config(app: Callable[[], FastAPI], settings: ServingSettings, workers: int 
         timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
         timeout_worker_healthcheck=_HUNG_SECONDS,
     )
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("rewardloop.serving")
-    if not logger.handlers:
-        logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False

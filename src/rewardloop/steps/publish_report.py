@@ -1,34 +1,90 @@
 """Write the report of a run, whatever became of it: the last thing every run does.
 
 In: the folder of the run (``REWARDLOOP_RUN_DIR``; an exit handler is given no artifacts). Out: ``report.html`` there
-and in the step's artifact, and the same with the blessing and the headline figures in the run's MLflow record.
+and in the step's artifact, and the same with the blessing and the headline figures in the run's MLflow record. On a
+laptop the command line has written what the run is (``run.json``); on a cluster nobody has, so this step does, from its
+parameters. A cluster whose steps share no folder gets a page that says so: a run must not fail for its report.
 """
 
-from datetime import datetime
+import html
+import json
+import os
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from rewardloop.errors import BadInputError
-from rewardloop.evidence import Estimate, EvaluationEvidence, PolicyEvaluationEvidence
+from rewardloop.evidence import Estimate, EvaluationEvidence, PolicyEvaluationEvidence, RunRecord, StepRecord
 from rewardloop.reporting.outcome import outcome_of
 from rewardloop.reporting.report import render_report
-from rewardloop.reporting.run_evidence import REPORT_STEP, RunEvidence
-from rewardloop.steps.step_run import RUN_DIR, run_folder, step_run
+from rewardloop.reporting.run_evidence import REPORT_STEP, RunEvidence, step_metrics
+from rewardloop.steps.step_run import run_folder, step_run
+
+_NO_FOLDER = """<!doctype html><meta charset="utf-8"><title>No report</title>
+<h1>This run has no report</h1>
+<p>Why it was started: {reason}.</p>
+<p>Its steps share no folder, so nothing of what they found reached this page. Their evidence is among the artifacts of
+each step. To get a report, give all steps one volume: placement.home.claim and placement.home.path in the
+configuration, then deploy again.</p>
+"""
 
 
-def publish_report(*, report: Path) -> None:
+def publish_report(
+    *,
+    corpus_digest: str,
+    config_digest: str,
+    trigger_reason: str,
+    tracking_uri: str,
+    settings: str,
+    report: Path,
+) -> None:
     """Write the report of the current run to ``report`` too.
 
+    Args:
+        corpus_digest: what the run was trained on.
+        config_digest: the settings that can change a model.
+        trigger_reason: why the run was started; shown with its lineage.
+        tracking_uri: MLflow's URI.
+        settings: JSON of the sections ``organization`` and ``align``, others may be with them.
+        report: where the page is written.
+
     Raises:
-        BadInputError: no run is set in the environment, or its folder holds no ``run.json``.
+        BadInputError: ``run.json`` in the folder of the run cannot be read.
     """
     folder = run_folder()
     if folder is None:
-        raise BadInputError(f"{RUN_DIR} is not set; it names the folder of the run that the report is about")
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(_NO_FOLDER.format(reason=html.escape(trigger_reason or "not said")), encoding="utf-8")
+        print("No report: the steps of this run share no folder; see placement.home")
+        return
     with step_run(REPORT_STEP) as run:
+        if not (folder / "run.json").exists():
+            sections = json.loads(settings)
+            _describe(
+                folder,
+                organization=sections["organization"],
+                pipeline="retrain-and-align" if sections.get("align") else "retrain",
+                corpus_digest=corpus_digest,
+                config_digest=config_digest,
+                trigger_reason=trigger_reason,
+                tracking_uri=tracking_uri,
+            )
         page = write_report(folder)
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_bytes(page.read_bytes())
         run.produced = str(page)
+
+
+def _describe(folder: Path, **known: Any) -> None:
+    """Write ``run.json`` as far as the parameters of the run and the records of its steps know it."""
+    records = [StepRecord.model_validate_json(path.read_bytes()) for path in (folder / "steps").glob("[!.]*.json")]
+    ran = [record.started_at for record in records if record.status != "cached"]
+    record = RunRecord(
+        run_id=folder.name,
+        started_at=min(ran) if ran else datetime.now(UTC).isoformat(timespec="seconds"),
+        mlflow_run_id=os.environ.get("MLFLOW_RUN_ID"),
+        **known,
+    )
+    (folder / "run.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
 
 
 def write_report(run_dir: Path) -> Path:
@@ -54,7 +110,7 @@ def write_report(run_dir: Path) -> Path:
 
 def headline_metrics(evidence: RunEvidence) -> dict[str, float]:
     """The figures by which runs are compared, by metric name."""
-    metrics = {"run_seconds": evidence.seconds}
+    metrics = {"run_seconds": evidence.seconds} | step_metrics(evidence)
     if evidence.evaluation:
         metrics |= _reward_model_metrics(evidence.evaluation)
     if evidence.policy_evaluation:

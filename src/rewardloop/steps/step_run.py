@@ -6,6 +6,7 @@ its own output, and into the folder of the run (``REWARDLOOP_RUN_DIR``, set by w
 that reads its output.
 """
 
+import logging
 import os
 import shutil
 import time
@@ -18,14 +19,27 @@ from typing import Any
 
 from rewardloop.errors import RewardloopError, disk_error
 from rewardloop.evidence import Evidence, StepRecord
+from rewardloop.logs import set_up_logging
+from rewardloop.steps.resources import ResourceMeter
+
+_log = logging.getLogger("rewardloop.steps")
 
 RUN_DIR = "REWARDLOOP_RUN_DIR"
+_HOME, _CLUSTER_RUN = "REWARDLOOP_HOME", "KFP_RUN_ID"
+
+_SAID = {"seconds", "startup_seconds", "cpu_seconds", "peak_memory_bytes", "peak_gpu_memory_bytes", "exit_code"}
+"""Figures of a step's record that are fields of its last log line."""
 
 
 def run_folder() -> Path | None:
-    """Folder of the current run, or None when a step is called outside one."""
-    value = os.environ.get(RUN_DIR)
-    return Path(value) if value else None
+    """Folder of the current run, or None when a step is called outside one.
+
+    On a cluster no command line names it: there it lies in the volume that all steps share, under the cluster's run.
+    """
+    value, home, run = (os.environ.get(name) for name in (RUN_DIR, _HOME, _CLUSTER_RUN))
+    if value:
+        return Path(value)
+    return Path(home) / "runs" / run if home and run else None
 
 
 def place_of(artifact: Any) -> Path | None:
@@ -69,7 +83,7 @@ class StepRun:
 
 @contextmanager
 def step_run(step: str, *, inputs: Sequence[Path] = (), output: Path | None = None) -> Iterator[StepRun]:
-    """Record one step: status, seconds, what it produced or why it failed.
+    """Record one step: status, time, processor and memory it took, what it produced or why it failed.
 
     Args:
         step: the step's name, the same as its file, function and component.
@@ -86,13 +100,16 @@ def step_run(step: str, *, inputs: Sequence[Path] = (), output: Path | None = No
             _hand_on(source, folder, cached=folder != output)
     run = StepRun(step=step, folders=folders)
     record = StepRecord(step=step, status="running", started_at=datetime.now(UTC).isoformat(timespec="seconds"))
-    started = time.monotonic()
+    set_up_logging(step=step)
+    meter, started = ResourceMeter(), time.monotonic()
 
     def close(**fields: object) -> None:
         seconds = round(time.monotonic() - started, 3)
-        done = record.model_copy(update={"seconds": seconds, "produced": run.produced, **fields})
+        used = {"seconds": seconds, "produced": run.produced, **meter.fields()}
+        done = record.model_copy(update=used | fields)
         for folder in folders:
             _write(folder / "steps" / f"{step}.json", done.model_dump_json(indent=1))
+        _say(done)
 
     close(status="running", seconds=None)
     try:
@@ -110,7 +127,22 @@ def step_run(step: str, *, inputs: Sequence[Path] = (), output: Path | None = No
     except BaseException as error:
         close(status="failed", error=f"{type(error).__name__}: {error}", exit_code=1)
         raise
-    close(status="finished")
+    else:
+        close(status="finished")
+    finally:
+        meter.stop()
+
+
+def _say(record: StepRecord) -> None:
+    """One line in the log, with the record's figures as fields where lines are JSON."""
+    if record.status == "running":
+        _log.info("%s started", record.step)
+        return
+    fields = record.model_dump(include=_SAID, exclude_none=True)
+    if record.status == "failed":
+        _log.error("%s failed: %s", record.step, record.error, extra={"fields": fields})
+    else:
+        _log.info("%s finished: %s", record.step, record.produced or "done", extra={"fields": fields})
 
 
 def _hand_on(source: Path, target: Path, *, cached: bool) -> None:

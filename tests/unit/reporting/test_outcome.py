@@ -108,6 +108,7 @@ def test_a_blessing_that_nobody_registered_is_a_failure(tmp_path: Path) -> None:
     ("last", "aligns", "headline"),
     [
         (None, False, "Failed before the first step."),
+        ("check_prerequisites", False, "Stopped before load_corpus."),
         ("build_preferences", False, "Stopped before train_reward_model."),
         ("evaluate_reward_model", False, "Stopped before decide_promotion."),
         ("evaluate_reward_model", True, "Stopped before check_reward_gate."),
@@ -116,9 +117,9 @@ def test_a_blessing_that_nobody_registered_is_a_failure(tmp_path: Path) -> None:
     ],
 )
 def test_stopped_between_steps(tmp_path: Path, last: str | None, aligns: bool, headline: str) -> None:
-    folder = run_folders.write_run(tmp_path, {}, stop_at=last or "load_corpus", aligns=aligns)
+    folder = run_folders.write_run(tmp_path, {}, stop_at=last or "check_prerequisites", aligns=aligns)
     if last is None:
-        (folder / "steps" / "load_corpus.json").unlink()
+        (folder / "steps" / "check_prerequisites.json").unlink()
     else:
         place = folder / "steps" / f"{last}.json"
         place.write_text(place.read_text(encoding="utf-8").replace("running", "finished"), encoding="utf-8")

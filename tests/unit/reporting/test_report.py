@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rewardloop.errors import BadInputError
-from rewardloop.evidence import Evidence, RunRecord
-from rewardloop.reporting.run_evidence import RunEvidence
+from rewardloop.evidence import Evidence, RunRecord, StepRecord
+from rewardloop.reporting.run_evidence import RunEvidence, step_metrics
 from tests import run_folders
 from tests.report_pages import Page, rendered
 
@@ -179,3 +179,22 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path, content: str | None) 
         (tmp_path / "run.json").write_text(content, encoding="utf-8")
     with pytest.raises(BadInputError, match=r"run\.json: .*; name the folder of a run"):
         RunEvidence.read(tmp_path)
+
+
+def test_time_processors_and_memory_of_each_step(tmp_path: Path) -> None:
+    folder = run_folders.blessed_run(tmp_path)
+    place = folder / "steps" / "train_reward_model.json"
+    step = StepRecord.model_validate_json(place.read_bytes())
+    measured = {"startup_seconds": 2.3, "cpu_seconds": 390.0, "peak_memory_bytes": 2_340_000_000}
+    place.write_text(step.model_copy(update=measured).model_dump_json())
+    page = rendered(folder)[1]
+    text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    for words in ("Start-up", "2.3 s", "6 min 30 s", "2.3 GB"):
+        assert words in text
+    assert "GPU memory" not in text
+    place.write_text(step.model_copy(update=measured | {"peak_gpu_memory_bytes": 812_000_000}).model_dump_json())
+    assert "812 MB" in rendered(folder)[1].text.replace("\N{NO-BREAK SPACE}", " ")
+    found = step_metrics(RunEvidence.read(folder))
+    assert found["train_reward_model/cpu_seconds"] == 390.0
+    assert found["train_reward_model/peak_gpu_memory_bytes"] == 812_000_000
+    assert not [name for name in found if name.startswith("load_corpus/")], "it came from the cache"

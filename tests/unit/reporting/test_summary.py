@@ -37,8 +37,8 @@ def test_blessed_summary(tmp_path: Path) -> None:
         "false-block rate 26.4% [23.0% to 29.8%] 701 acceptable items",
         "Against champion, version 1 +0.017 [+0.009 to +0.025] same pairs, 4.3% of decisions flip",
         "Time: 5 min 3 s",
-        "load_corpus cached validate_feedback cached",
-        "build_preferences 3.1 s train_reward_model 3 min 21 s",
+        "check_prerequisites 0.1 s load_corpus cached",
+        "validate_feedback cached build_preferences 3.1 s",
         f"Report: {tmp_path / 'report.html'}",
     ):
         assert line in lines, line
