@@ -109,12 +109,13 @@ class Storage:
         names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
         return sorted(name for name in names if not name.startswith(_TEMPORARY))
 
-    def leftovers(self, older_than_seconds: float) -> "list[Path]":
+    def leftovers(self, older_than_seconds: float) -> tuple[Path, ...]:
         """Temporary files of writers that were killed; a local folder only: object stores keep no half of a file."""
         if not self.is_local:
-            return []
+            return ()
         before = time.time() - older_than_seconds
-        return sorted(path for path in Path(self.root).rglob(f"{_TEMPORARY}*") if path.lstat().st_mtime < before)
+        found = (path for path in Path(self.root).rglob(f"{_TEMPORARY}*") if path.lstat().st_mtime < before)
+        return tuple(sorted(found))
 
     def write(self, name: str, data: bytes, *, mode: int | None = None) -> None:
         """Write ``name``, whole or not at all; an existing file is replaced. ``mode`` (local only): permission bits."""

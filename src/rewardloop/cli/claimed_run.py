@@ -21,7 +21,7 @@ import typer
 
 from rewardloop.cli.environment import set_for_run
 from rewardloop.cli.local import run_pipeline, stop_pipeline
-from rewardloop.cli.parameters import code_version, pipeline_name, pipeline_parameters
+from rewardloop.cli.parameters import code_version, pipeline_name, pipeline_parameters, reason_of
 from rewardloop.cli.retraining import RunResult
 from rewardloop.config import LoadedSettings, flatten, without_password
 from rewardloop.evidence import RunRecord
@@ -70,6 +70,7 @@ class ClaimedRun:
 
     def _start(self) -> RunRecord:
         """The run's folder, without what an earlier attempt said of itself, and its MLflow run."""
+        from rewardloop.tracking.outage import insist, outages_in_words
         from rewardloop.tracking.runs import RUN_ID, TRACKING_URI, start_parent_run
 
         attempt = self.claim.attempt
@@ -97,7 +98,11 @@ class ClaimedRun:
             },
             origins=self.loaded.origins,
         )
-        record.mlflow_run_id = start_parent_run(self.tracking_uri, record, home=self.home, again=attempt.again)
+        with outages_in_words(f"run {self.run_id}", self.tracking_uri):
+            record.mlflow_run_id = insist(
+                "starting the run",
+                lambda: start_parent_run(self.tracking_uri, record, home=self.home, again=attempt.again),
+            )
         os.environ.update({RUN_ID: record.mlflow_run_id, TRACKING_URI: self.tracking_uri})
         write_record(self.run_dir, record)
         return record
@@ -125,6 +130,7 @@ class ClaimedRun:
                 champion=champion,
                 tracking_uri=self.tracking_uri,
                 text_sets=self.text_sets,
+                trigger_reason=reason_of(record.trigger_reason, record.again),
                 code="-".join(filter(None, (code_version(), repetition))),
             ),
             root=self.home / "pipelines",

@@ -5,21 +5,21 @@ process that submits a run holds its claim only while it does so, hence a claim 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from rewardloop.config import Settings
+from rewardloop.errors import RewardloopError
+from rewardloop.operation.claim_files import SUBMITTED
 from rewardloop.storage import Storage
 
 if TYPE_CHECKING:
     from rewardloop.cli.kubeflow import Kubeflow
-    from rewardloop.operation.claims import Claim, ClaimOutcome
+    from rewardloop.operation.claims import Claim, ClaimOutcome, ClaimState
 
-SUBMITTED = "on Kubeflow Pipelines"
-"""Reasons of claims end so whose run is there."""
 _SUCCEEDED = "SUCCEEDED"
 
 
@@ -54,7 +54,7 @@ def settle(settings: Settings, storage: Storage, kubeflow: "Kubeflow", tracking_
     from rewardloop.operation.claims import Claim, Wanted, newest_claim, read_claims, take
 
     for state in read_claims(storage, lease_seconds=settings.claims.lease_seconds):
-        if state.state in ("finished", "running") or not state.reason.endswith(SUBMITTED):
+        if not state.is_submitted:
             continue
         run = living_run(kubeflow, run_name(settings.organization, state.stem))
         newest = newest_claim(storage, settings.claims, state.corpus, state.config)
@@ -66,6 +66,50 @@ def settle(settings: Settings, storage: Storage, kubeflow: "Kubeflow", tracking_
         if isinstance(claim, Claim):
             with held(claim):
                 close(settings, claim, kubeflow, run, tracking_uri)
+
+
+def settle_where_asked(settings: Settings, storage: Storage, claims: "Sequence[ClaimState]") -> bool:
+    """``settle``, where a run was submitted and the environment names an endpoint; whether it was done.
+
+    A look must not fail because a cluster does not answer: that is said, and looked at again next time.
+    """
+    from rewardloop.cli.kubeflow import Kubeflow
+    from rewardloop.cli.kubeflow_errors import endpoint
+    from rewardloop.cli.submit import served_tracking_uri
+
+    if not any(one.is_submitted for one in claims) or not endpoint()[1]:
+        return False
+    try:
+        kubeflow = Kubeflow.connect(timeout_seconds=settings.tracking.timeout_seconds)
+        settle(settings, storage, kubeflow, served_tracking_uri(settings))
+    except RewardloopError as error:
+        typer.echo(f"Warning: what became of submitted runs is not known: {error}", err=True)
+        return False
+    return True
+
+
+def whereabouts(settings: Settings, storage: Storage, state: "ClaimState", tracking_uri: str) -> str | None:
+    """Where the run of a submitted claim is, in words; None: it is over, or failed and may be gone on with here.
+
+    Raises:
+        BadInputError: the endpoint of the environment does not answer, or refuses the credentials.
+    """
+    from rewardloop.cli.kubeflow import Kubeflow
+    from rewardloop.cli.kubeflow_errors import endpoint
+
+    name, host = endpoint()
+    submitted = f"run {state.run_id} of this corpus with these settings was submitted on {state.at:%Y-%m-%d %H:%M} UTC"
+    if not host:
+        return (
+            f"{submitted}, {SUBMITTED}; to see what became of it set {name}, to train here all the same give --again "
+            "REASON"
+        )
+    kubeflow = Kubeflow.connect(timeout_seconds=settings.tracking.timeout_seconds)
+    settle(settings, storage, kubeflow, tracking_uri)
+    run = living_run(kubeflow, run_name(settings.organization, state.stem))
+    if run is None or succeeded(run):
+        return None
+    return f"{submitted}, and is under way {SUBMITTED} ({state_of(run)}): {kubeflow.run_url(str(run.run_id))}"
 
 
 def close(settings: Settings, claim: "Claim", kubeflow: "Kubeflow", run: Any, tracking_uri: str) -> "ClaimOutcome":

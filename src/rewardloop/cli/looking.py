@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rewardloop.cli.cluster_runs import SUBMITTED
+from rewardloop.cli.cluster_runs import settle_where_asked
 from rewardloop.cli.outcome_notes import notify_not_run
 from rewardloop.cli.parameters import config_digest
 from rewardloop.cli.retraining import RunResult, absolute, close_cut_short, retrain
@@ -133,8 +133,10 @@ class Looker:
             times = "once" if failed.count == 1 else f"{failed.count} times"
             return Due(False, f"the run of this corpus failed {times}; it is tried again at {at:%H:%M:%S} UTC", at)
         claims = read_claims(self.store.storage, lease_seconds=self.settings.claims.lease_seconds)
+        if settle_where_asked(self.settings, self.store.storage, claims):
+            claims = read_claims(self.store.storage, lease_seconds=self.settings.claims.lease_seconds)
         soon = datetime.now(UTC) + timedelta(seconds=self.settings.trigger.poll_seconds)
-        claimed = standing(claims, corpus.digest, config, soon, elsewhere=SUBMITTED)
+        claimed = standing(claims, corpus.digest, config, soon)
         return claimed or due_now(self.settings, self.store, claims, corpus, config, datetime.now(UTC))
 
     def _arrived(self) -> tuple[Iterable[str], Iterable[str]]:

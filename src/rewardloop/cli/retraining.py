@@ -74,6 +74,13 @@ def retrain(loaded: LoadedSettings, *, reason: str, again: str | None = None, sa
     if before and again is None and before.state == "finished":
         return _nothing_new(loaded, corpus, before, say)
     tracking_uri = _connect(settings)  # an MLflow that does not answer is found out before the run leaves a trace
+    if before and again is None and before.is_submitted:
+        from rewardloop.cli.cluster_runs import whereabouts
+
+        words = whereabouts(settings, store.storage, before, tracking_uri)
+        if words:
+            say(f"Claimed elsewhere: {words}")
+            return RunResult("claimed elsewhere", 0, before.run_id)
     store.write_corpus(corpus)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{corpus.digest[:8]}-{secrets.token_hex(2)}"
     wanted = Wanted(corpus=corpus.digest, config=digest, run_id=run_id, reason=reason, again=again)

@@ -191,7 +191,7 @@ def _approved(loaded: "LoadedSettings", wanted: "Approval", request_id: str) -> 
         return comparison(settings, store, tracking_uri)(candidate, champion)
 
     record = approve(
-        settings.model_name,
+        settings.policy_name if wanted.policy else settings.model_name,
         wanted.version,
         by=wanted.name,
         reason=f"{wanted.reason} (request {request_id})",

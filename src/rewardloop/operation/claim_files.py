@@ -22,6 +22,8 @@ from rewardloop.operation.processes import Owner, is_gone
 from rewardloop.storage import Storage
 
 FOLDER = "claims"
+SUBMITTED = "on Kubeflow Pipelines"
+"""Reasons of claims end so whose run is there: whoever submits a run holds its claim only while doing so."""
 _STEM = re.compile(r"(?P<corpus>[0-9a-f]+)-(?P<config>[0-9a-f]+)(?:\.again-(?P<again>\d{4}))?")
 
 State = Literal["running", "silent", "ended", "finished"]
@@ -96,6 +98,11 @@ class ClaimState(_File):
     """``silent``: was cut short, since its process is gone or was not heard of for longer than the lease; ``ended``:
     the attempt failed and said so."""
     outcome: ClaimOutcome | None = None
+
+    @property
+    def is_submitted(self) -> bool:
+        """Whether its run may be at work on a cluster, where it writes no heartbeats."""
+        return self.state in ("silent", "ended") and self.reason.endswith(SUBMITTED)
 
 
 def stem_of(corpus: str, config: str, number: int = 0) -> str:

@@ -95,7 +95,7 @@ def _claim_line(claim: ClaimState) -> ClaimLine:
         config=claim.config,
         run_id=claim.run_id,
         owner=str(claim.owner),
-        state=claim.state,
+        state="submitted" if claim.is_submitted else claim.state,
         at=claim.at,
         last_beat=claim.last_beat,
         reason=claim.reason,

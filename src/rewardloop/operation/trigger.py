@@ -108,9 +108,7 @@ def due_now(
     )
 
 
-def standing(
-    claims: "Sequence[ClaimState]", corpus: str, config: str, recheck_at: datetime, *, elsewhere: str | None = None
-) -> Due | None:
+def standing(claims: "Sequence[ClaimState]", corpus: str, config: str, recheck_at: datetime) -> Due | None:
     """What the claims alone decide about this very corpus and configuration; None: nothing, ask ``due``.
 
     A run that was cut short or failed is the same run when it goes on, so no rule on starting one applies to it.
@@ -120,8 +118,9 @@ def standing(
         corpus: digest of the corpus that a run would read.
         config: digest of the configuration.
         recheck_at: when a run that is under way elsewhere is worth another look.
-        elsewhere: reasons end with it whose runs live where no heartbeat is written; they are never gone on with here.
     """
+    from rewardloop.operation.claim_files import SUBMITTED
+
     own = [claim for claim in claims if (claim.corpus, claim.config) == (corpus, config)]
     if not own:
         return None
@@ -131,8 +130,8 @@ def standing(
         return Due(False, f"run {newest.run_id} of this corpus is under way since {since}", recheck_at)
     if newest.state == "finished":
         return None
-    if elsewhere and newest.reason.endswith(elsewhere):
-        return Due(False, f"run {newest.run_id} of this corpus was submitted {since}, {elsewhere}", recheck_at)
+    if newest.is_submitted:
+        return Due(False, f"run {newest.run_id} of this corpus was submitted {since}, {SUBMITTED}", recheck_at)
     if newest.state in ("silent", "ended"):
         return Due(True, f"run {newest.run_id} of this corpus, begun {since}, was not finished and goes on")
     return None

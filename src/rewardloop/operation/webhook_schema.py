@@ -18,6 +18,7 @@ class Approval(BaseModel):
         str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")
     ]
     reason: Annotated[str, StringConstraints(max_length=2_000, pattern=r"\S")]
+    policy: Annotated[bool, Field(description="The version is one of the policy, not of the reward model.")] = False
 
 
 class SignedHeaders(BaseModel):

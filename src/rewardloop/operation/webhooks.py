@@ -32,7 +32,7 @@ from rewardloop.operation.webhook_schema import (
     Taken,
     body_of,
 )
-from rewardloop.storage import Storage
+from rewardloop.storage import Storage, StoreError
 
 __all__ = ["Approval", "make_app"]
 
@@ -174,9 +174,10 @@ def _add_approve(app: FastAPI, door: _Door, approve: _Approve) -> None:
         request_id = _new_id()
         try:
             what = await run_in_threadpool(approve, wanted, request_id)
-        except RewardloopError as error:
-            raise door.refused(request, 409, str(error)) from error
         except Exception as error:
+            # A store that is away decides nothing: the same request may come again.
+            if isinstance(error, RewardloopError) and not isinstance(error, StoreError):
+                raise door.refused(request, 409, str(error)) from error
             door.say(f"{request.url.path}: {request_id}: {type(error).__name__}: {error}")
             with suppress(Exception):
                 await run_in_threadpool(door.replays.take_back, str(headers.webhook_id))

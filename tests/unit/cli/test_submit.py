@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
+from rewardloop.cli.looking import Looker
 from rewardloop.cli.parameters import code_version, config_digest, pipeline_parameters
+from rewardloop.cli.retraining import retrain
 from rewardloop.cli.submit import Submission, submit_run
 from rewardloop.config import LoadedSettings, load_settings
 from rewardloop.errors import BadInputError, RewardloopError
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.operation.claims import read_claims
+from rewardloop.operation.status import status
 from tests.kubeflow import Cluster, kubeflow
 from tests.unit.feedback.test_store import put
 
@@ -24,7 +27,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster
     with kubeflow() as one:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", one.url)
         monkeypatch.setenv("HOME", str(tmp_path))
-        for name in ("KF_PIPELINES_SA_TOKEN_PATH", "KF_PIPELINES_UI_ENDPOINT", "MLFLOW_TRACKING_URI"):
+        for name in ("KFP_ENDPOINT", "KF_PIPELINES_SA_TOKEN_PATH", "KF_PIPELINES_UI_ENDPOINT", "MLFLOW_TRACKING_URI"):
             monkeypatch.delenv(name, raising=False)
         yield one
 
@@ -69,6 +72,7 @@ def test_the_run_has_the_parameters_of_a_local_one(cluster: Cluster, loaded: Loa
         champion=None,
         tracking_uri=str(loaded.settings.tracking.uri),
         text_sets={},
+        trigger_reason="submitted by hand",
     )
     shipped = next(yaml.safe_load_all(Path("src/rewardloop/compiled/retrain.yaml").read_text()))
     assert run["pipeline_spec"]["pipelineInfo"] == shipped["pipelineInfo"]
@@ -79,12 +83,70 @@ def test_the_run_has_the_parameters_of_a_local_one(cluster: Cluster, loaded: Loa
     assert opened(loaded).read_corpus(corpus.digest) == corpus
 
 
+def test_where_steps_are_placed_the_deployed_version_runs(
+    cluster: Cluster, loaded: LoadedSettings, tmp_path: Path
+) -> None:
+    from pipelines.deploy import deploy
+
+    def placed(image: str) -> LoadedSettings:
+        names = (f"placement.default.image={image}", "placement.service_account=runner")
+        places = (f"store.url={tmp_path / 'store'}", f"tracking.uri={loaded.settings.tracking.uri}", "align=")
+        return load_settings(Path("conf/smoke.yaml"), [*places, *names])
+
+    with pytest.raises(BadInputError, match=r"placement: no version of rewardloop-retrain .*pipelines deploy"):
+        submit_run(placed("registry/loop:1"))
+    assert cluster.things["runs"] == []
+    for image in ("registry/loop:1", "registry/loop:2"):
+        deploy(placed(image))
+    assert submit_run(placed("registry/loop:1")).run_id is not None
+    run = only_run(cluster)
+    version = run["pipeline_version_reference"]["pipeline_version_id"]
+    [used] = [one for one in cluster.things["versions"] if one["pipeline_version_id"] == version]
+    assert "registry/loop:1" in used["text"]
+    assert (run["service_account"], run.get("pipeline_spec")) == ("runner", None)
+
+
+def test_the_pod_of_the_recurring_run_finds_the_version(
+    cluster: Cluster, tmp_path: Path, loaded: LoadedSettings
+) -> None:
+    """What it reads is the JSON of the settings, whose keys are in another order than those of the file."""
+    from pipelines.deploy import deploy
+
+    choice = ["placement.default.node_selector={zone: b, pool: cpu}", "placement.default.image=registry/loop:1"]
+    places = [f"store.url={tmp_path / 'store'}", f"tracking.uri={loaded.settings.tracking.uri}", "align="]
+    deploy(load_settings(Path("conf/smoke.yaml"), [*places, *choice]))
+    [recurring] = cluster.things["recurringruns"]
+    (tmp_path / "settings").write_text(recurring["runtime_config"]["parameters"]["settings"])
+    assert submit_run(load_settings(tmp_path / "settings")).run_id is not None
+
+
 def test_a_run_under_way_is_left_alone(cluster: Cluster, loaded: LoadedSettings) -> None:
     first = submit_run(loaded)
     for state in ("PENDING", "RUNNING", "PAUSED"):
         cluster.finish(state)
         assert f"Run {first.run_id} of this corpus is under way ({state})" in submit_run(loaded).words
     assert only_run(cluster)
+
+
+def test_nobody_trains_here_what_is_trained_there(
+    cluster: Cluster, loaded: LoadedSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = submit_run(loaded)
+    said: list[str] = []
+    assert retrain(loaded, reason="by hand", say=said.append).kind == "claimed elsewhere"
+    assert f"is under way on Kubeflow Pipelines (PENDING): {cluster.url}/#/runs/details/{first.run_id}" in said[-1]
+    [shown] = status(loaded.settings, opened(loaded), None, None).claims
+    assert shown.state == "submitted"
+    looker = Looker(loaded, said.append)
+    assert "was submitted" in looker.due().reason
+    with monkeypatch.context() as patch:
+        patch.delenv("KF_PIPELINES_ENDPOINT")
+        assert retrain(loaded, reason="by hand", say=said.append).kind == "claimed elsewhere"
+        assert "to see what became of it set KF_PIPELINES_ENDPOINT, to train here all the same give --again" in said[-1]
+    cluster.finish("SUCCEEDED")
+    # Whoever looks, here too, closes the claim of a run that is over.
+    assert looker.due().reason == "0 of 1 new labels"
+    assert retrain(loaded, reason="by hand", say=said.append).kind == "nothing new"
 
 
 def test_a_run_that_failed_is_submitted_again(cluster: Cluster, loaded: LoadedSettings) -> None:
@@ -112,7 +174,9 @@ def test_a_run_that_succeeded_closes_the_claim_and_again_is_another(cluster: Clu
     run = cluster.things["runs"][-1]
     assert run["display_name"].endswith(".again-0001")
     # Nothing of the first training is taken from the cache, whose keys have this parameter.
-    assert run["runtime_config"]["parameters"]["code_version"] == f"{code_version()}-again-0001"
+    given = run["runtime_config"]["parameters"]
+    assert given["code_version"] == f"{code_version()}-again-0001"
+    assert given["trigger_reason"] == "submitted by hand; again: the labelers were trained"
     assert "under way" in submit_run(loaded).words
 
 

@@ -175,8 +175,8 @@ def test_what_the_claims_say() -> None:
 
 
 def test_a_run_that_lives_elsewhere_is_left_alone() -> None:
-    there = claim("ended", reason="9 new labels, on a cluster")
-    found = standing([there], CORPUS, CONFIG, NOW, elsewhere="on a cluster")
+    there = claim("ended", reason="9 new labels, on Kubeflow Pipelines")
+    found = standing([there], CORPUS, CONFIG, NOW)
     assert found is not None
     assert not found.start
     assert "submitted" in found.reason

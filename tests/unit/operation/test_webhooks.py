@@ -29,7 +29,7 @@ from rewardloop.errors import BadInputError, RewardloopError
 from rewardloop.operation.listener import Listener
 from rewardloop.operation.signatures import Replays, Secrets, why_not_signed
 from rewardloop.operation.webhooks import Approval, make_app
-from rewardloop.storage import Storage
+from rewardloop.storage import Storage, StoreError
 
 _BOUNDED = hypothesis_settings(
     max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -252,6 +252,10 @@ def test_a_refused_approval_and_one_that_may_be_sent_again(server: Server) -> No
     server.trouble = [RewardloopError("version 7: does not wait for approval")]
     refused = server.post("approve", body, signed(body, name="first"))
     assert (refused.status_code, refused.json()["detail"]) == (409, "version 7: does not wait for approval")
+    server.trouble = [StoreError("history/000007.json: cannot be written: the store did not answer")]
+    later = server.post("approve", body, signed(body, name="late"))
+    assert (later.status_code, server.post("approve", body, signed(body, name="late")).status_code) == (503, 200)
+    server.approved.clear()
     server.trouble = [ConnectionError("the registry at http://user:password@registry is away")]
     away = server.post("approve", body, signed(body, name="second"))
     assert (away.status_code, away.json()["detail"]) == (503, "it could not be done now; send it again")
