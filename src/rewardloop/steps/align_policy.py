@@ -11,17 +11,18 @@ from pathlib import Path
 
 import polars as pl
 from filelock import FileLock
-from tqdm import tqdm
 
-from rewardloop.config import PLACES, AlignSettings
+from rewardloop.config import PLACES, AlignSettings, DistributedSettings
 from rewardloop.evidence import AlignmentEvidence, UpdatePoint
-from rewardloop.modeling.policy import Policy, PolicyInfo, save_policy, start_tokenizer
+from rewardloop.modeling.policy import start_tokenizer
 from rewardloop.modeling.policy_parity import write_policy_fixture
+from rewardloop.modeling.reward_model import weights_digest
 from rewardloop.steps.step_run import step_run
-from rewardloop.training.alignment import AlignmentJob, align
+from rewardloop.steps.train_jobs import keeping_train_jobs
+from rewardloop.training.align_job import AlignJob, run_alignment
 from rewardloop.training.devices import choose_device
-from rewardloop.training.hardware import keep_freed_memory
-from rewardloop.training.reward_source import check_template, open_rewards
+from rewardloop.training.launch import on_nodes
+from rewardloop.training.reward_source import check_template
 from rewardloop.training.work import work_digest
 
 _FIXTURE_ANSWERS = 8
@@ -44,68 +45,50 @@ def align_policy(
         references: output of ``generate_references``.
         reward_model: output of ``train_reward_model``.
         evaluation: output of ``evaluate_reward_model``, which has the reward model's scale.
-        settings: JSON with the section ``align``.
+        settings: JSON with the section ``align``; ``distributed`` says on how many processes and nodes.
         code_version: fingerprint of the code; with inputs and settings it names the checkpoint.
         policy: output folder.
 
     Raises:
         BadInputError: a device that is asked for is absent, or the reward model reads prompts otherwise.
     """
-    section = json.loads(settings)["align"]
+    sections = json.loads(settings)
+    section = sections["align"]
     wanted = AlignSettings.model_validate(section)
+    elsewhere = on_nodes("align_policy", DistributedSettings.model_validate(sections.get("distributed", {})))
     with step_run("align_policy", inputs=[references, evaluation], output=policy) as run:
-        device = choose_device(wanted.device, "align.device")
-        keep_freed_memory()
+        if not elsewhere:
+            choose_device(wanted.device, "align.device")
+            if not wanted.reward_url:
+                choose_device(wanted.reward_device, "align.reward_device")
         home = Path(os.environ.get("REWARDLOOP_HOME", ".rewardloop"))
         check_template(start_tokenizer(start_policy, home / "base-models"), reward_model, wanted)
-        rewards, source = open_rewards(wanted, reward_model, evaluation)
+        judge = weights_digest(reward_model / "model")
         lasting = {name: value for name, value in section.items() if name not in PLACES | {"prompts"}}
         files = [references / "references.parquet", start_policy / "policy.json", evaluation / "scoring.json"]
-        digest = work_digest(files, lasting, source.digest, code_version)
+        digest = work_digest(files, lasting, judge, code_version)
         work = home / "work" / "align_policy" / digest
         work.parent.mkdir(parents=True, exist_ok=True)
-        job = AlignmentJob(
-            start=start_policy,
-            cache=home / "base-models",
-            references=pl.read_parquet(references / "references.parquet"),
-            settings=wanted,
-            rewards=rewards,
-            reward_model=source.digest,
-            reward_place=source.place,
-            device=device,
-            checkpoints=work,
+        job = AlignJob(
+            start=str(start_policy),
+            references=str(references),
+            reward_model=str(reward_model),
+            evaluation=str(evaluation),
+            base_models=str(home / "base-models"),
+            settings=settings,
+            checkpoints=str(work),
+            output=str(policy),
         )
-        updates = -(-wanted.episodes // (wanted.prompts_per_update * wanted.samples_per_prompt))
         # Two runs of the same policy and settings would write the same checkpoint.
-        with FileLock(work.with_suffix(".lock")), tqdm(total=updates, desc="aligning", unit="update") as bar:
-
-            def show(point: UpdatePoint) -> None:
-                bar.set_postfix(reward=f"{point.reward:+.2f}", kl=f"{point.kl:.2f}", refresh=False)
-                bar.update(point.update - bar.n)
-
-            aligned, evidence = align(job, show)
-            _save(aligned, start_policy, evidence, policy)
-            shown = job.references.filter(split="validation").head(_FIXTURE_ANSWERS)
-            write_policy_fixture(policy, job.cache, shown.select("prompt_ids", "response_ids").rows())
+        with FileLock(work.with_suffix(".lock")):
+            with keeping_train_jobs(run, policy):
+                evidence = run_alignment(job)
+            shown = pl.read_parquet(references / "references.parquet").filter(split="validation").head(_FIXTURE_ANSWERS)
+            write_policy_fixture(policy, home / "base-models", shown.select("prompt_ids", "response_ids").rows())
             run.write("alignment", evidence)
             run.produced = _in_words(evidence)
             run.log(*_for_mlflow(evidence), tables={"samples": [sample.model_dump() for sample in evidence.samples]})
             shutil.rmtree(work, ignore_errors=True)
-
-
-def _save(aligned: Policy, start_policy: Path, evidence: AlignmentEvidence, folder: Path) -> None:
-    start = PolicyInfo.read(start_policy)
-    info = PolicyInfo(
-        base=start.base,
-        start=start.start,
-        trained="adapter" if evidence.method == "lora" else "model",
-        plain_text=start.plain_text,
-        temperature=start.temperature,
-        max_new_tokens=start.max_new_tokens,
-        reward_model=evidence.reward_model,
-        scored=evidence.scored,
-    )
-    save_policy(aligned, info, folder, start_policy)
 
 
 def _in_words(evidence: AlignmentEvidence) -> str:

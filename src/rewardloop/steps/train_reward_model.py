@@ -21,6 +21,7 @@ from rewardloop.feedback.store import FeedbackStore
 from rewardloop.modeling.base import prepare_base
 from rewardloop.modeling.scoring import RewardScorer
 from rewardloop.steps.step_run import step_run
+from rewardloop.steps.train_jobs import keeping_train_jobs
 from rewardloop.tracking.registry import open_version
 from rewardloop.training.checkpoint import CheckpointFolder
 from rewardloop.training.fit import FitJob, fit
@@ -46,8 +47,8 @@ def train_reward_model(
     Args:
         preferences: output of ``build_preferences``.
         store: URL of the feedback store, to tell which batches the champion knows.
-        settings: JSON with the sections ``model`` and ``training``; with ``policy_evaluation`` the candidate leaves
-            half of the feedback to the second judge.
+        settings: JSON with the sections ``model`` and ``training``; ``distributed`` says on how many processes and
+            nodes; with ``policy_evaluation`` the candidate leaves half of the feedback to the second judge.
         champion: ``models:/NAME/VERSION`` to go on from, or empty.
         tracking_uri: MLflow's URI, for the champion's files.
         code_version: fingerprint of the code; with the data and the settings it names the checkpoint.
@@ -74,7 +75,7 @@ def train_reward_model(
             output=str(reward_model),
         )
         # Two runs of the same corpus and settings would write the same checkpoint.
-        with FileLock(work.with_suffix(".lock")):
+        with FileLock(work.with_suffix(".lock")), keeping_train_jobs(run, reward_model):
             if champion and training.warm_start.enabled:
                 times = {batch.digest: batch.ingested_at for batch in FeedbackStore.open(store).batches()}
                 with _files(champion, tracking_uri, store) as known:

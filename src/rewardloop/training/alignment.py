@@ -5,7 +5,7 @@ and the evidence. All algorithms have the same inputs, outputs and evaluation.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from rewardloop.training.collapse import TextFacts, facts_of
 from rewardloop.training.hardware import peak_memory
 from rewardloop.training.policies import rounds_policy, trainable
 from rewardloop.training.ppo import PpoTrainer, figures_of
+from rewardloop.training.processes import Alone
 from rewardloop.training.rewards import Rewards
 from rewardloop.training.rollouts import Prompt, Readers, reference_answers, validate, validation_point
 from rewardloop.training.values import RewardModelValues
@@ -41,7 +42,10 @@ class AlignmentJob:
     """Digest of its files."""
     reward_place: str
     device: torch.device
-    checkpoints: Path
+    checkpoints: str
+    """Folder, or URL of one in an object store."""
+    processes: Alone = field(default_factory=Alone)
+    """That align together, by PPO."""
 
 
 def align(
@@ -71,6 +75,7 @@ def align(
         peak_memory_bytes=0,
         precision="float32",
         device=str(job.device),
+        processes=job.processes.count,
         reward_place=job.reward_place,
         kl_budget=job.settings.kl.budget,
         seed=job.settings.seed,
@@ -113,8 +118,9 @@ def _align_by_ppo(job: AlignmentJob, each_update: Callable[[UpdatePoint], object
         reference_facts=_reference_facts(job.references),
         reference=reference,
         values=values,
+        processes=job.processes,
     )
-    resumed = trainer.run(CheckpointFolder(job.checkpoints), each_update=each_update)
+    resumed = trainer.run(CheckpointFolder.at(job.checkpoints), each_update=each_update)
     progress = trainer.progress
     curve, validation, samples = figures_of(progress)
     return policy, {
@@ -158,7 +164,7 @@ def _align_by_trl(job: AlignmentJob, each_update: Callable[[UpdatePoint], object
         [prompt.messages for prompt in prompts_of(job.references, "train")],
         job.settings,
         job.rewards,
-        checkpoints=job.checkpoints,
+        checkpoints=Path(job.checkpoints),
         each_update=each_update,
     )
     readers = Readers(done.policy, job.settings, reference)

@@ -5,6 +5,11 @@ import torch
 from rewardloop.errors import BadInputError
 
 
+def gpus() -> int:
+    """GPUs of this machine."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def choose_device(wanted: str, setting: str) -> torch.device:
     """The device of ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
@@ -15,7 +20,7 @@ def choose_device(wanted: str, setting: str) -> torch.device:
     Raises:
         BadInputError: it is no device, or this machine has none of it.
     """
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = gpus()
     if wanted == "auto":
         return torch.device("cuda" if found else "cpu")
     try:

@@ -1,33 +1,28 @@
-"""One training of a reward model, from files to files, in one process or in many.
+"""One training of a reward model, from files to files, in one process, in many, or on many nodes.
 
 In: a ``FitJob``: preferences, what to start from, which groups. Out: in ``output`` the model (float32 safetensors and
 tokenizer), ``scoring.json`` and ``training.json`` (``TrainingEvidence``), written by the first process.
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 from tqdm import tqdm
 
-from rewardloop.config import ModelSettings, TrainingSettings
-from rewardloop.errors import BadInputError, RewardloopError
+from rewardloop.config import DistributedSettings, ModelSettings, TrainingSettings
 from rewardloop.evidence import TrainingEvidence
 from rewardloop.modeling.reward_model import build_reward_model, encoding_for, save_reward_model, tokenizer_digest
 from rewardloop.modeling.scoring import Encoder, Encoding
+from rewardloop.training import launch
 from rewardloop.training.checkpoint import CheckpointFolder
 from rewardloop.training.collation import encode_groups
+from rewardloop.training.devices import gpus
 from rewardloop.training.old_answers import OldAnswers
 from rewardloop.training.reward import RewardTrainer
-
-_ERROR = "error.json"
 
 
 @dataclass(frozen=True)
@@ -39,8 +34,9 @@ class FitJob:
     start: str
     """Directory or hub id of the weights to start from: a base, or a reward model."""
     settings: str
-    """JSON with the sections ``model`` and ``training``."""
+    """JSON with the sections ``model`` and ``training``, perhaps ``distributed``."""
     checkpoints: str
+    """Folder, or URL of one in an object store."""
     output: str
     groups: Sequence[int] | None = None
     """Numbers of the training split's groups to train on; None: all."""
@@ -48,23 +44,25 @@ class FitJob:
     """Set when ``start`` is a reward model: digests of the batches it knows. Its own weights may then turn out to be
     the best, and a sample of held-out answers is scored before and after."""
 
+    def inputs(self) -> dict[str, str]:
+        """See ``launch.Job``; a hub id is no folder, and every node asks the hub for it."""
+        return {"preferences": self.preferences} | ({"start": self.start} if Path(self.start).is_dir() else {})
+
 
 def fit(job: FitJob) -> TrainingEvidence:
-    """Train as ``job`` says, in as many processes as it says.
+    """Train as ``job`` says, in as many processes and on as many nodes as it says.
 
     Raises:
         BadInputError: what any of the processes found wrong.
     """
-    settings = TrainingSettings.model_validate(json.loads(job.settings)["training"])
-    processes = settings.processes or max(1, torch.cuda.device_count())
-    Path(job.output).mkdir(parents=True, exist_ok=True)
-    if processes == 1 or "WORLD_SIZE" in os.environ:
-        return fit_here(job)
-    _launch(job, processes)
+    sections = json.loads(job.settings)
+    settings = TrainingSettings.model_validate(sections["training"])
+    spread = DistributedSettings.model_validate(sections.get("distributed", {}))
+    launch.run("train_reward_model", job, spread, settings.processes or spread.processes or gpus() or 1)
     return TrainingEvidence.model_validate_json((Path(job.output) / "training.json").read_bytes())
 
 
-def fit_here(job: FitJob) -> TrainingEvidence:
+def fit_here(job: FitJob) -> None:
     """This process's part of a training; alone, all of it."""
     sections = json.loads(job.settings)
     model_settings = ModelSettings.model_validate(sections["model"])
@@ -102,7 +100,7 @@ def fit_here(job: FitJob) -> TrainingEvidence:
             bar.update(step - bar.n)
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
 
-        result = trainer.run(CheckpointFolder(Path(job.checkpoints)), each_step=show, may_stay=warm)
+        result = trainer.run(CheckpointFolder.at(job.checkpoints), each_step=show, may_stay=warm)
     evidence = TrainingEvidence(
         base=model_settings.base,
         method=_method(settings),
@@ -128,7 +126,6 @@ def fit_here(job: FitJob) -> TrainingEvidence:
         (output / "scoring.json").write_text(json.dumps(scoring, indent=1), encoding="utf-8")
         (output / "training.json").write_text(evidence.model_dump_json(indent=1), encoding="utf-8")
     trainer.processes.wait()
-    return evidence
 
 
 def scoring_of(encoding: Encoding, *, base: str, tokenizer: str) -> dict[str, Any]:
@@ -146,36 +143,7 @@ def scoring_of(encoding: Encoding, *, base: str, tokenizer: str) -> dict[str, An
     }
 
 
-def _launch(job: FitJob, processes: int) -> None:
-    error = Path(job.output) / _ERROR
-    error.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    # Processes that share the cores of one machine must not each take all of them.
-    threads = str(max(1, (os.cpu_count() or 1) // processes))
-    done = subprocess.run(  # noqa: S603
-        [*command, "-m", "rewardloop.training.fit", json.dumps(asdict(job))],
-        env={"OMP_NUM_THREADS": threads} | os.environ,
-        check=False,
-    )
-    if error.is_file():
-        raise BadInputError(json.loads(error.read_text(encoding="utf-8"))["error"])
-    if done.returncode:
-        raise RewardloopError(
-            f"training: one of {processes} processes ended with status {done.returncode}; its own message is above"
-        )
-
-
 def _method(settings: TrainingSettings) -> str:
     if settings.method == "top_layers":
         return f"top {settings.top_layers} layers"
     return f"LoRA, rank {settings.lora_rank}" if settings.method == "lora" else "all weights"
-
-
-if __name__ == "__main__":
-    one_of_many = FitJob(**json.loads(sys.argv[1]))
-    try:
-        fit_here(one_of_many)
-    except BadInputError as refused:
-        # The launcher would only hand on that a process ended.
-        (Path(one_of_many.output) / _ERROR).write_text(json.dumps({"error": str(refused)}), encoding="utf-8")
-        raise SystemExit(refused.exit_code) from refused

@@ -3,7 +3,8 @@
 In: a start policy, prompts, rewards. Out: the policy with the weights that did best on *validation* prompts within the
 KL budget, and every update's figures. Per update: the policy answers, the answers are scored, log-probabilities and
 values are computed once by the forward pass that training uses, and then the clipped losses are followed for a few
-epochs. A killed training goes on after its last checkpoint with the same bits.
+epochs. A killed training goes on after its last checkpoint with the same bits. Several processes share the prompts of
+an update and the validation prompts; each holds the whole policy, and together they do what one does.
 
 After Ziegler et al. 2019, Stiennon et al. 2020, Ouyang et al. 2022 and Huang et al. 2024 ("The N+ implementation
 details of RLHF with PPO"); where they differ, the comment at the place names whom it follows.
@@ -38,6 +39,7 @@ from rewardloop.training.kl_control import KlControl
 from rewardloop.training.order import cycled
 from rewardloop.training.policy_loss import kl_k3
 from rewardloop.training.ppo_learner import LOGGED, Batch, PpoLearner
+from rewardloop.training.processes import Alone
 from rewardloop.training.reader import is_out_of_memory
 from rewardloop.training.rewards import Rewards
 from rewardloop.training.rollouts import Answers, Prompt, Readers, answer, validate, validation_point
@@ -72,6 +74,10 @@ class PpoTrainer:
         reference_facts: how the reference answers the prompts at these positions of ``train``.
         reference: a model of its own where the policy has no adapters to switch off.
         values: estimates values; None: a head on the policy's trunk.
+        processes: that train this policy together.
+
+    Raises:
+        BadInputError: there are fewer prompts in an update than processes.
     """
 
     def __init__(
@@ -85,7 +91,14 @@ class PpoTrainer:
         reference_facts: Callable[[Sequence[int]], TextFacts],
         reference: Policy | None = None,
         values: Values | None = None,
+        processes: Alone | None = None,
     ) -> None:
+        self.processes = processes or Alone()
+        if self.processes.count > settings.prompts_per_update:
+            raise BadInputError(
+                f"align.prompts_per_update: found {settings.prompts_per_update} for {self.processes.count} processes; "
+                "each answers one prompt at least: raise it, or lower distributed.processes or distributed.nodes"
+            )
         self.policy = policy
         self.settings = settings
         self.train = list(train)
@@ -94,7 +107,7 @@ class PpoTrainer:
         self.reference_facts = reference_facts
         self.readers = Readers(policy, settings, reference)
         self.values = values or SharedValues(policy.width, policy.device)
-        self.learner = PpoLearner(self.readers, self.values)
+        self.learner = PpoLearner(self.readers, self.values, self.processes)
         self.control = KlControl(settings.kl)
         self.episodes = settings.prompts_per_update * settings.samples_per_prompt
         self.updates = math.ceil(settings.episodes / self.episodes)
@@ -126,6 +139,7 @@ class PpoTrainer:
             BadInputError: a loss or a reward is not a finite number, or the checkpoint is of another training.
         """
         resumed = self._restore(checkpoints)
+        self.processes.take_firsts(self.trained.values())
         try:
             self._loop(checkpoints, each_update, fresh=resumed is None)
         except RuntimeError as error:
@@ -136,6 +150,7 @@ class PpoTrainer:
                 f"{self.settings.generation.rows}) or align.tokens_per_batch (now {self.settings.tokens_per_batch:,})"
             ) from error
         self._load_weights(self.best)
+        self.processes.take_firsts(self.trained.values())  # the others keep no copy of the best
         return resumed
 
     def _loop(
@@ -163,14 +178,7 @@ class PpoTrainer:
         settings, number = self.settings, self.progress.update
         began = time.monotonic()
         places = cycled(len(self.train), settings.prompts_per_update, number, settings.seed)
-        answers = answer(
-            self.policy,
-            [self.train[place] for place in places],
-            self.rewards,
-            settings,
-            samples=settings.samples_per_prompt,
-            seed=(settings.seed, number),
-        )
+        answers = self._answer([self.train[place] for place in places], number)
         batch = self.learner.read(answers, number)
         kl_B = ((batch.logp_BT - batch.reference_BT) * batch.mask_BT).sum(1)
         kl = float(kl_B.mean())
@@ -181,7 +189,7 @@ class PpoTrainer:
             [not answers.texts[i].strip() for i in firsts],
         )
         changed = collapsed(facts, self.reference_facts(places), settings.stop)
-        self.progress.stopped = over_budget(kl, settings.kl) or changed
+        self.progress.stopped = self.processes.agree(over_budget(kl, settings.kl) or changed)
         if self.progress.stopped:
             return None
         beta = self.control.beta
@@ -217,6 +225,20 @@ class PpoTrainer:
         self.progress.curve.append(point.model_dump())
         return point
 
+    def _answer(self, prompts: Sequence[Prompt], number: int) -> Answers:
+        """Answers to the prompts of an update; each process gives its share and hands it to all."""
+        mine = self.learner.share(number, len(prompts))
+        answers = answer(
+            self.policy,
+            [prompts[place] for place in mine],
+            self.rewards,
+            self.settings,
+            samples=self.settings.samples_per_prompt,
+            seed=(self.settings.seed, number),
+            numbers=mine,
+        )
+        return Answers.of_parts(prompts, self.processes.gather((mine, answers)))
+
     def _learn(self, batch: Batch, learnt: Advantages) -> dict[str, Any]:
         """The optimizer steps of an update; figures are means over all tokens of all steps that were made."""
         ppo = self.settings.ppo
@@ -234,6 +256,7 @@ class PpoTrainer:
                     self.optimizer.zero_grad(set_to_none=True)
                     self.policy.model.eval()
                     return self._figures(sums, tokens, steps, norms)
+                self._sum_gradients()
                 norm = float(torch.nn.utils.clip_grad_norm_(self.trained.values(), self.settings.max_gradient_norm))
                 if not (math.isfinite(norm) and math.isfinite(found["policy_loss"])):
                     raise BadInputError(
@@ -248,6 +271,14 @@ class PpoTrainer:
         self.policy.model.eval()
         return self._figures(sums, tokens, steps, norms)
 
+    def _sum_gradients(self) -> None:
+        if self.processes.count == 1:
+            return
+        for value in self.trained.values():
+            if value.grad is None:  # this process has none of the minibatch
+                value.grad = torch.zeros_like(value)
+        self.processes.sum_up(value.grad for value in self.trained.values() if value.grad is not None)
+
     @staticmethod
     def _figures(sums: dict[str, float], tokens: int, steps: int, norms: list[float]) -> dict[str, Any]:
         means = {name: value / max(tokens, 1) for name, value in sums.items()}
@@ -258,7 +289,9 @@ class PpoTrainer:
         """Keep the weights if they are the best yet on the validation prompts."""
         update = self.progress.update
         if update:
-            point, samples = validate(self.readers, self.validation.prompts, self.rewards, update=update)
+            point, samples = validate(
+                self.readers, self.validation.prompts, self.rewards, update=update, processes=self.processes
+            )
         else:
             unchanged = np.zeros(len(self.validation.ids))
             point, samples = validation_point(self.validation, unchanged, self.settings, update)
@@ -266,7 +299,7 @@ class PpoTrainer:
         self.progress.samples += [sample.model_dump() for sample in samples]
         if point.within_budget and point.reward > self.progress.best_reward:
             self.progress.best_reward, self.progress.best_update = point.reward, update
-            self.best = self._weights()
+            self.best = self._weights() if self.processes.first else {}
 
     def _plateau(self) -> str:
         if self.progress.update == self.updates:
@@ -298,16 +331,18 @@ class PpoTrainer:
         return {"settings": kept, "prompts": len(self.train), "validation": len(self.validation.prompts)}
 
     def _save(self, checkpoints: CheckpointFolder) -> None:
-        checkpoints.save(
-            {
-                "about": self._about(),
-                "weights": self._weights(),
-                "best": self.best,
-                "optimizer": self.optimizer.state_dict(),
-                "beta": self.control.beta,
-                "progress": asdict(self.progress),
-            }
-        )
+        if self.processes.first:
+            checkpoints.save(
+                {
+                    "about": self._about(),
+                    "weights": self._weights(),
+                    "best": self.best,
+                    "optimizer": self.optimizer.state_dict(),
+                    "beta": self.control.beta,
+                    "progress": asdict(self.progress),
+                }
+            )
+        self.processes.wait()
 
     def _restore(self, checkpoints: CheckpointFolder) -> int | None:
         state = checkpoints.load(self._about())

@@ -199,7 +199,7 @@ class RewardTrainer:
             with nullcontext() if last or self.processes.count == 1 else self.processes.no_sync(self.reader):
                 loss = self._add(batch, counts, sums)
                 # Processes average their gradients; the loss is a mean over the groups of all of them.
-                (loss * (counts * self.processes.count / len(groups))).backward()
+                (loss * (counts * self.processes.count / len(groups))).backward()  # type: ignore[no-untyped-call]
             tokens, positions = tokens + batch.tokens * counts, positions + batch.positions * counts
         sums = self._together(sums)
         norm = self.processes.clip(self.reader, self.settings.max_gradient_norm)

@@ -63,7 +63,8 @@ def check_template(tokenizer: Any, reward_model: Path, settings: AlignSettings) 
     template = json.loads((reward_model / "scoring.json").read_text(encoding="utf-8"))["template"]
     if settings.scored == "text" or template != "chat" or asks_plainly(tokenizer, settings.plain_text):
         return
-    if AutoTokenizer.from_pretrained(reward_model / "model").chat_template != tokenizer.chat_template:
+    theirs = AutoTokenizer.from_pretrained(reward_model / "model", trust_remote_code=False)
+    if theirs.chat_template != tokenizer.chat_template:
         raise BadInputError(
             "align.policy: the policy's chat template is not the one that the reward model was trained with, so its "
             "scores of the policy's answers mean something else; train the reward model on a base with the policy's "

@@ -9,7 +9,7 @@ Shapes: B answers, T tokens of the longest, W tokens of a row's answers.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -23,6 +23,7 @@ from rewardloop.modeling.policy import Policy
 from rewardloop.modeling.policy_rows import PolicyRow, RowReader
 from rewardloop.modeling.scoring import Block, Floats, Messages, fill_rows
 from rewardloop.modeling.token_logprobs import token_logprobs
+from rewardloop.training.processes import Alone
 from rewardloop.training.rewards import Rewards
 
 _VALIDATION_SEED = 1 << 32
@@ -67,6 +68,23 @@ class Answers:
         """The prompt of each answer."""
         return [prompt.messages for prompt in self.prompts for _ in range(self.samples)]
 
+    @classmethod
+    def of_parts(cls, prompts: Sequence[Prompt], parts: Sequence[tuple[Sequence[int], "Answers"]]) -> "Answers":
+        """Put answers to some of ``prompts`` each together, given the places of those prompts; in their order."""
+        where = {place: (mine, number) for places, mine in parts for number, place in enumerate(places)}
+        samples = parts[0][1].samples
+
+        def joined(name: str) -> list[Any]:
+            found = (where[place] for place in range(len(prompts)))
+            return [
+                one for mine, number in found for one in getattr(mine, name)[number * samples : (number + 1) * samples]
+            ]
+
+        ids, texts, finished, reward = (joined(name) for name in ("ids", "texts", "finished", "reward_B"))
+        return cls(
+            list(prompts), samples, ids, texts, finished, np.asarray(reward), max(mine.seconds for _, mine in parts)
+        )
+
     def blocks(self, places: Sequence[int]) -> list[Block]:
         """Prompts at ``places`` with their answers."""
         return [
@@ -83,11 +101,15 @@ def answer(
     *,
     samples: int,
     seed: int | Sequence[int],
+    numbers: Sequence[int] | None = None,
     strict: bool = True,
 ) -> Answers:
-    """Let the policy answer, and score the answers; ``strict`` as in ``Rewards``."""
+    """Let the policy answer, and score the answers; ``numbers`` as in ``generate``, ``strict`` as in ``Rewards``."""
+    if not prompts:
+        return Answers([], samples, [], [], [], np.zeros(0), 0.0)
     started = time.monotonic()
-    found = generate(policy, [prompt.ids for prompt in prompts], settings.generation, samples=samples, seed=seed)
+    asked = [prompt.ids for prompt in prompts]
+    found = generate(policy, asked, settings.generation, samples=samples, seed=seed, numbers=numbers)
     seconds = time.monotonic() - started
     ids = [row for rows in found for row in rows]
     each = [prompt for prompt in prompts for _ in range(samples)]
@@ -197,10 +219,23 @@ def validation_point(
 
 
 def validate(
-    readers: Readers, prompts: Sequence[Prompt], rewards: Rewards, *, update: int
+    readers: Readers, prompts: Sequence[Prompt], rewards: Rewards, *, update: int, processes: Alone | None = None
 ) -> tuple[ValidationRewardPoint, list[SampleLine]]:
-    """Let the policy answer the validation prompts, with the same noise every time."""
-    settings = readers.settings
-    seed = (settings.seed, _VALIDATION_SEED)
-    answers = answer(readers.policy, prompts, rewards, settings, samples=1, seed=seed)
-    return validation_point(answers, kl_of(readers, answers), settings, update)
+    """Let the policy answer the validation prompts, with the same noise every time; each process answers its part."""
+    settings, processes = readers.settings, processes or Alone()
+    mine = range(processes.rank, len(prompts), processes.count)
+    answers = answer(
+        readers.policy,
+        [prompts[place] for place in mine],
+        rewards,
+        settings,
+        samples=1,
+        seed=(settings.seed, _VALIDATION_SEED),
+        numbers=mine,
+    )
+    parts = processes.gather((mine, answers, kl_of(readers, answers)))
+    kl_B = np.zeros(len(prompts))
+    for places, _, kl in parts:
+        kl_B[list(places)] = kl
+    whole = Answers.of_parts(prompts, [(places, found) for places, found, _ in parts])
+    return validation_point(whole, kl_B, settings, update)

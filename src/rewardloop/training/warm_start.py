@@ -93,9 +93,9 @@ def _obstacle(job: FitJob, model: ModelSettings, champion: Champion, items: pl.D
     scoring: dict[str, Any] = json.loads((champion.directory / "scoring.json").read_text(encoding="utf-8"))
     if scoring.get("base") != model.base:
         return f"{champion.name} was trained from {scoring.get('base')!r}, model.base is {model.base!r}"
-    tokenizer = AutoTokenizer.from_pretrained(job.start)
+    tokenizer = AutoTokenizer.from_pretrained(job.start, trust_remote_code=False)
     freeze_template(tokenizer)
-    theirs = AutoTokenizer.from_pretrained(champion.directory / "model")
+    theirs = AutoTokenizer.from_pretrained(champion.directory / "model", trust_remote_code=False)
     # The padding token was chosen when the champion was built, and is no part of what a text becomes.
     tokenizer.pad_token = theirs.pad_token
     if tokenizer_digest(tokenizer) != scoring.get("tokenizer"):
