@@ -110,9 +110,8 @@ def measure_help() -> dict[str, float]:
 
 def image_sizes(name: str) -> dict[str, float] | str:
     """Gigabytes of every image of this repository's name on the engine; words where none answers."""
-    from docker.errors import DockerException
-
     import docker
+    from docker.errors import DockerException
 
     family = name.rpartition(":")[0].rpartition("/")[2].removesuffix("-cpu").removesuffix("-gpu") or "rewardloop"
     try:

@@ -95,7 +95,7 @@ def _connect() -> tuple[Any, OwnPod]:
 
 def _namespace(file: str) -> str | None:
     # The SDK looks for it in the file that was named when Kubernetes' client was imported.
-    from kubernetes.config import list_kube_config_contexts  # type: ignore[import-untyped]
+    from kubernetes.config import list_kube_config_contexts
 
     _, current = list_kube_config_contexts(config_file=file)
     found: str | None = current["context"].get("namespace")
@@ -210,7 +210,7 @@ def _keep_manifest(manifest: dict[str, Any], output: Path, name: str) -> None:
 
 def _completing(api_client: Any, pod: OwnPod, secrets: list[dict[str, Any]]) -> Any:
     """Kubernetes' client of custom resources, which completes a TrainJob as the SDK creates it."""
-    from kubernetes.client import CustomObjectsApi  # type: ignore[import-untyped]
+    from kubernetes.client import CustomObjectsApi
 
     class Completing(CustomObjectsApi):  # type: ignore[misc]
         """Adds what the SDK has no words for in the one request that makes a TrainJob: it never lacks its owner."""
