@@ -5,8 +5,10 @@ import json
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -14,6 +16,7 @@ import pytest
 import requests
 import yaml
 from botocore.exceptions import ClientError
+from mlflow import MlflowClient
 
 from tests import production
 from tests.production_place import TEXTS, Place
@@ -117,6 +120,27 @@ def test_of_two_runs_at_once_no_version_is_lost(place: Place) -> None:
     assert len({one.tags["config_digest"] for one in versions}) == 2
     aliases = place.client.get_registered_model("pair-reward").aliases
     assert set(aliases) == {"candidate"}
+
+
+def test_of_eight_who_name_the_first_candidate_at_once_none_fails(place: Place) -> None:
+    """MLflow itself refuses most of them: it looks for the alias, and then inserts it."""
+    from rewardloop.tracking.registration import name_candidate
+
+    client, together = place.client, threading.Barrier(8)
+    (run,) = client.search_runs([client.get_experiment_by_name("smoke").experiment_id], max_results=1)
+
+    def name_it(model: str, version: str) -> None:
+        together.wait()
+        name_candidate(MlflowClient(place.mlflow.url), model, version)
+
+    with ThreadPoolExecutor(8) as threads:
+        for model in (f"crowd-{number}" for number in range(4)):
+            client.create_registered_model(model)
+            source = {"source": f"{run.info.artifact_uri}/nothing", "run_id": run.info.run_id}
+            versions = [str(client.create_model_version(model, **source).version) for _ in range(8)]
+            list(threads.map(name_it, [model] * 8, versions))
+            assert str(client.get_registered_model(model).aliases["candidate"]) in versions
+            client.delete_registered_model(model)
 
 
 def test_server_restarted_in_the_middle_of_a_run(place: Place) -> None:

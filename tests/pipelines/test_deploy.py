@@ -147,7 +147,7 @@ def test_the_example_of_a_cluster_is_deployed(cluster: Cluster) -> None:
     settings = json.loads(recurring(cluster)["runtime_config"]["parameters"]["settings"])
     # The profile travels resolved.
     assert settings["training"]["sharding"] == "fsdp"
-    assert recurring(cluster)["service_account"] == "rewardloop-runner"
+    assert recurring(cluster)["service_account"] == "rewardloop-steps"
 
 
 def test_without_what_places_tasks_the_mend_is_named(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

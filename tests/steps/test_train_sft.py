@@ -1,6 +1,7 @@
 """The step with real files: when it fine-tunes, on what, and what it must not learn from."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ def test_a_base_with_chat_template_is_left_as_it_is(tmp_path: Path, tiny_base: s
     tokenizer = AutoTokenizer.from_pretrained(tiny_base)
     tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
     tokenizer.save_pretrained(base)
-    (base / "config.json").write_text((Path(tiny_base) / "config.json").read_text())
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(Path(tiny_base) / name, base / name)
     preferences = write_tables(tmp_path / "preferences", [rated("film")])
     info, evidence = run(tmp_path, preferences, base=str(base))
     assert info == PolicyInfo(str(base), "base", plain_text=False, temperature=0.9, max_new_tokens=12)

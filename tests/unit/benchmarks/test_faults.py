@@ -23,7 +23,7 @@ def test_every_stage_has_its_share_of_the_kills() -> None:
     assert [len(moments) for moments in homes] == [8, 7, 7, 7, 7, 7, 7]
     counts = Counter(moment.stage for moments in homes for moment in moments)
     assert set(counts) == set(ORDER)
-    assert set(counts.values()) == {3, 4}
+    assert max(counts.values()) - min(counts.values()) <= 1
     for moments in homes:
         places = [ORDER.index(moment.stage) for moment in moments]
         assert places == sorted(places)
@@ -36,7 +36,7 @@ def test_every_stage_has_its_share_of_the_kills() -> None:
 
 
 def test_stages_of_both_pipelines() -> None:
-    assert ORDER[:4] == ("ingest", "ingest_commit", "claim", "load_corpus")
+    assert ORDER[:5] == ("ingest", "ingest_commit", "claim", "check_prerequisites", "load_corpus")
     assert ORDER[-7:] == (
         "register_models", "promotion", "publish_report", "outcome", "promote", "promote_aliases", "rollback",
     )  # fmt: skip
