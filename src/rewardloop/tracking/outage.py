@@ -1,7 +1,7 @@
-"""An MLflow server that goes away for a while, in the middle of work.
+"""An MLflow server that goes away for a while, in the middle of work, or refuses who came second.
 
-In: a call to MLflow. Out: its result, asked for again with growing pauses while the server does not answer; anything
-else that goes wrong is raised at once.
+In: a call to MLflow. Out: its result, asked for again with growing pauses while the server does not answer, or at once
+where two inserted the same; anything else that goes wrong is raised at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,6 +16,7 @@ PATIENCE_SECONDS = 90.0
 """How long one call is tried again: a server that is restarted, or moved to another node, is back by then."""
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 8.0
+_RACES = 3
 
 
 def is_outage(error: BaseException) -> bool:
@@ -66,6 +67,23 @@ def insist(what: str, call: Callable[[], T], *, patience_seconds: float = PATIEN
                 print(f"MLflow did not answer ({first_line(last[0])}): {what}, attempt {attempt.num}", flush=True)
             return call()
     raise AssertionError("stamina ends by a result or an exception")
+
+
+def again_if_raced(call: Callable[[], T]) -> T:
+    """Result of ``call``, which is done again where somebody else has just inserted the same.
+
+    MLflow's stores look for datasets and aliases and then insert them, so of several at once all but one are refused;
+    asked again, they find what they looked for.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for _ in range(_RACES):
+        try:
+            return call()
+        except MlflowException as error:
+            if not any(word in str(error).upper() for word in ("UNIQUE", "DUPLICATE")):
+                raise
+    return call()
 
 
 @contextmanager

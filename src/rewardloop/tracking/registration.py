@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from rewardloop.tracking.flavors import REWARD_MODEL, Flavor
-from rewardloop.tracking.outage import first_line, insist, is_outage, outages_in_words
+from rewardloop.tracking.outage import again_if_raced, first_line, insist, is_outage, outages_in_words
 from rewardloop.tracking.registry import find, parity_of, versions
 from rewardloop.tracking.runs import ensure_experiment, start_step
 from rewardloop.tracking.tags import AGAINST, BLESSED
@@ -126,13 +126,18 @@ def _complete(
     if whole and against:  # the same files may have been blessed again, against a later champion
         insist("noting the comparison", lambda: client.set_model_version_tag(name, version, AGAINST, against))
     if not whole:
-        insist("naming the candidate", lambda: client.set_registered_model_alias(name, "candidate", version))
+        insist("naming the candidate", lambda: name_candidate(client, name, version))
         if BLESSED in tags:
             insist(
                 "blessing the version",
                 lambda: client.set_model_version_tag(name, version, BLESSED, tags[BLESSED]),
             )
     return Registered(version, difference)
+
+
+def name_candidate(client: MlflowClient, name: str, version: str) -> None:
+    """Give the version the alias ``candidate``, also where several do so at once: the last one has it."""
+    again_if_raced(lambda: client.set_registered_model_alias(name, "candidate", version))
 
 
 def _delete(client: MlflowClient, name: str, version: str) -> None:

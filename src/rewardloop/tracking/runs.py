@@ -25,6 +25,7 @@ from mlflow.utils.validation import (
 
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import RunRecord
+from rewardloop.tracking.outage import again_if_raced
 
 RUN_ID = "REWARDLOOP_MLFLOW_RUN_ID"
 TRACKING_URI = "REWARDLOOP_TRACKING_URI"
@@ -79,18 +80,8 @@ def start_parent_run(tracking_uri: str, record: RunRecord, *, home: Path, again:
     client.log_dict(run_id, record.origins, "origins.json")
     digest, source = record.corpus_digest[:MAX_DATASET_DIGEST_SIZE], json.dumps({"corpus": record.corpus_digest})
     corpus = Dataset(name=f"{record.organization} feedback", digest=digest, source_type="rewardloop", source=source)
-    _log_corpus(client, run_id, corpus)
+    again_if_raced(lambda: client.log_inputs(run_id, [DatasetInput(corpus)]))
     return str(run_id)
-
-
-def _log_corpus(client: MlflowClient, run_id: str, corpus: Dataset) -> None:
-    """Note the run's corpus; MLflow looks for it and then inserts it, which fails for the second of two at once."""
-    try:
-        client.log_inputs(run_id, [DatasetInput(corpus)])
-    except MlflowException as error:
-        if "UNIQUE" not in str(error).upper():
-            raise
-        client.log_inputs(run_id, [DatasetInput(corpus)])
 
 
 def _cut_short(client: MlflowClient, experiment: str, run_id: str) -> Run | None:
