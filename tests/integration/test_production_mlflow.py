@@ -123,7 +123,7 @@ def test_of_two_runs_at_once_no_version_is_lost(place: Place) -> None:
 
 
 def test_of_eight_who_name_the_first_candidate_at_once_none_fails(place: Place) -> None:
-    """MLflow itself refuses most of them: it looks for the alias, and then inserts it."""
+    """MLflow itself refuses some of them now and then: it looks for the alias, and then inserts it."""
     from rewardloop.tracking.registration import name_candidate
 
     client, together = place.client, threading.Barrier(8)
