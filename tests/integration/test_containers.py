@@ -31,7 +31,7 @@ RESTRICTED: dict[str, Any] = {
     "network_mode": "none",
 }
 GIGABYTE = 1e9
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def environment() -> dict[str, str]:
 
 def rewardloop(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=900, check=False
+        command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=1500, check=False
     )
 
 
