@@ -118,7 +118,7 @@ def test_code_that_differs_is_refused_before_anything_runs(
     (other / "errors.py").write_text((other / "errors.py").read_text() + "\n# changed\n")
     changed = environment() | {"PYTHONPATH": str(other.parent)}
     done = subprocess.run(
-        command(*in_containers("--again", "changed")),
+        command(*in_containers("--again", "changed", "--set", "align=")),
         cwd=place,
         env=changed,
         capture_output=True,
@@ -133,7 +133,16 @@ def test_code_that_differs_is_refused_before_anything_runs(
 def test_an_image_that_is_not_there_is_refused_before_anything_runs(place: Path, client: docker.DockerClient) -> None:
     before = set((place / ".rewardloop").glob("runs/*"))
     done = rewardloop(
-        place, "run", "--set", "runner.kind=docker", "--set", "runner.image=nowhere/loop:1", "--again", "x"
+        place,
+        "run",
+        "--set",
+        "runner.kind=docker",
+        "--set",
+        "runner.image=nowhere/loop:1",
+        "--again",
+        "x",
+        "--set",
+        "align=",
     )
     assert done.returncode == 2
     assert "runner.image: 'nowhere/loop:1' is not on this machine" in done.stderr
