@@ -56,7 +56,7 @@ def pipeline_parameters(
         "tracking_uri": tracking_uri,
         "prerequisite_settings": _prerequisite_sections(settings),
         "data_settings": settings.section("validation", "preferences", "splits", "evaluation"),
-        "training_settings": settings.section("model", "training", *_judge_sections(settings)),
+        "training_settings": settings.section("model", "training", "distributed", *_judge_sections(settings)),
         "evaluation_settings": settings.section("evaluation", "threshold"),
         "promotion_settings": settings.section("organization", "gate", "threshold", "align", "promotion"),
     }
@@ -65,7 +65,7 @@ def pipeline_parameters(
     return parameters | {
         "text_sets": json.dumps(text_sets, sort_keys=True),
         "sft_settings": settings.section("model", "sft", "align"),
-        "alignment_settings": settings.section("align"),
+        "alignment_settings": settings.section("align", "distributed"),
         "policy_settings": settings.section("align", "policy_evaluation", "evaluation", "model", "training"),
     }
 
