@@ -23,6 +23,7 @@ from rewardloop.cli.environment import set_for_run
 from rewardloop.cli.local import run_pipeline, stop_pipeline
 from rewardloop.cli.parameters import code_version, pipeline_name, pipeline_parameters, reason_of
 from rewardloop.cli.retraining import RunResult
+from rewardloop.cli.runners import Containers
 from rewardloop.config import LoadedSettings, flatten, without_password
 from rewardloop.evidence import RunRecord
 from rewardloop.operation.claims import Claim, ClaimOutcome
@@ -40,6 +41,8 @@ class ClaimedRun:
     tracking_uri: str
     text_sets: dict[str, str]
     say: Callable[[str], None]
+    containers: Containers | None = None
+    """How steps are run in containers; None: they are processes."""
 
     def __post_init__(self) -> None:
         self.settings = self.loaded.settings
@@ -135,6 +138,7 @@ class ClaimedRun:
             ),
             root=self.home / "pipelines",
             run_dir=self.run_dir,
+            containers=self.containers,
         )
 
     def _close(self, record: RunRecord) -> None:

@@ -16,6 +16,7 @@ from typing import Literal
 import typer
 
 from rewardloop.cli.parameters import code_version, config_digest, pipeline_name, pipeline_parameters
+from rewardloop.cli.runners import containers_for
 from rewardloop.cli.text_sets import keep_text_sets
 from rewardloop.config import LoadedSettings, Settings
 from rewardloop.errors import BadInputError
@@ -81,6 +82,9 @@ def retrain(loaded: LoadedSettings, *, reason: str, again: str | None = None, sa
         if words:
             say(f"Claimed elsewhere: {words}")
             return RunResult("claimed elsewhere", 0, before.run_id)
+    containers = containers_for(settings, store=store.storage.url, tracking_uri=tracking_uri)
+    if containers:
+        containers.check()
     store.write_corpus(corpus)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{corpus.digest[:8]}-{secrets.token_hex(2)}"
     wanted = Wanted(corpus=corpus.digest, config=digest, run_id=run_id, reason=reason, again=again)
@@ -91,7 +95,7 @@ def retrain(loaded: LoadedSettings, *, reason: str, again: str | None = None, sa
         return _claimed_elsewhere(claim, say)
     from rewardloop.cli.claimed_run import ClaimedRun
 
-    return ClaimedRun(loaded, store.storage, claim, tracking_uri, text_sets, say).finish()
+    return ClaimedRun(loaded, store.storage, claim, tracking_uri, text_sets, say, containers).finish()
 
 
 def absolute(url: str) -> str:
