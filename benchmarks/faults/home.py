@@ -128,14 +128,15 @@ class Home:
 
         return stage
 
-    def deciding(self, name: str, sequence: int) -> Probe:
-        """Stage of ``rewardloop promote`` or ``rollback``, whose record is to have this number."""
+    def deciding(self, name: str, number: int) -> Probe:
+        """Stage of ``rewardloop promote`` or ``rollback``, whose record is the reward model's ``number``-th."""
         later = f"{name}_aliases"
-        return lambda: later if later in self.order and self.decided(sequence) else name
+        return lambda: later if later in self.order and self.decided(number) else name
 
-    def decided(self, sequence: int) -> bool:
-        """Whether the history has the record."""
-        return (self.store / "history" / f"{sequence:08d}.json").exists()
+    def decided(self, number: int) -> bool:
+        """Whether the history has so many records of the reward model; those of a policy stand between them."""
+        records = (path.read_text(encoding="utf-8") for path in (self.store / "history").glob("[0-9]*.json"))
+        return sum(f'"{ORGANIZATION}-reward"' in record for record in records) >= number
 
     def _written(self) -> dict[Path, int]:
         """When each file of the store was written."""

@@ -107,7 +107,9 @@ def test_a_run_is_followed_from_where_its_attempt_begins(home: Home) -> None:
         stream.write("12:00:00.000 - INFO - Executing task 'register-models'\n")
     assert stage() == "register_models"
     (home.store / "history").mkdir(parents=True)
-    (home.store / "history" / "00000001.json").write_text("{}")
+    (home.store / "history" / "00000001.json").write_text('{"name": "smoke-policy"}')
+    assert stage() == "register_models"
+    (home.store / "history" / "00000002.json").write_text('{"name": "smoke-reward"}')
     assert stage() == "promotion"
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.overhead import image_sizes, measure_docker, overhead
+from benchmarks.overhead import above_imports, image_sizes, measure_docker, overhead
 from rewardloop.evidence import StepRecord
 
 
@@ -23,6 +23,19 @@ def test_what_is_left_without_the_steps_own_work() -> None:
     assert found["startup_cpu_seconds_per_step"] == 0.7
     assert found["startup_seconds"] == {"load_corpus": 0.8, "train": 2.0}
     assert found["startup_cpu_seconds"] == {"load_corpus": 0.4, "train": 1.0}
+
+
+def test_imports_that_nobody_can_spare_a_step_are_taken_off() -> None:
+    run = {
+        "seconds_per_step": 5.0,
+        "cpu_seconds_per_step": 4.0,
+        "startup_seconds": {"train": 7.0, "load": 1.0},
+        "startup_cpu_seconds": {"train": 3.0, "load": 1.0},
+        "steps": 2,
+    }
+    imports = {"train": {"seconds": 6.0, "cpu_seconds": 5.0}}
+    # Of processor time no more can be spared than the start took.
+    assert above_imports(run, imports) == {"seconds_per_step": 2.0, "cpu_seconds_per_step": 2.5}
 
 
 def test_without_an_engine_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
