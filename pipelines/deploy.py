@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.versions import package
-from rewardloop.cli.graphs import deployed_name, mark
+from rewardloop.cli.graphs import deployed_name, deployed_version
 from rewardloop.cli.kubeflow import Kubeflow, Version, check_reachable
 from rewardloop.cli.parameters import pipeline_name
 from rewardloop.cli.submit import served_tracking_uri
 from rewardloop.config import LoadedSettings, Settings
 from rewardloop.errors import BadInputError
 from rewardloop.operation.schedule import check_cron
+
+_LABELER_KEY = "REWARDLOOP_LABELER_KEY"
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,7 @@ def schedule(loaded: LoadedSettings) -> Scheduled:
     settings = loaded.settings
     check_settings(settings)
     kubeflow = _connect(settings)
-    places = {}
-    for name in _pipelines(settings):
-        wanted = mark(name, settings.placement)
-        found = kubeflow.marked_version(deployed_name(name), wanted)
-        if found is None:
-            raise BadInputError(
-                f"no version of {deployed_name(name)} on the endpoint was made of this checkout's graph for this "
-                f"placement ({wanted}); run: python -m pipelines deploy"
-            )
-        places[name] = found
+    places = {name: deployed_version(kubeflow, name, settings.placement) for name in _pipelines(settings)}
     return _set_schedule(kubeflow, settings, places["trigger"])
 
 
@@ -128,6 +121,7 @@ def check_settings(settings: Settings) -> None:
     check_cron(settings.schedule.cron)
     served_tracking_uri(settings)
     check_reachable("store.url", settings.store.url)
+    _check_inbox(settings)
     if settings.align is None:
         return
     for name, file in (
@@ -143,6 +137,19 @@ def check_settings(settings: Settings) -> None:
             )
         if file:
             check_reachable(name, file)
+
+
+def _check_inbox(settings: Settings) -> None:
+    """What the recurring run takes in must get the pseudonyms that everything before it has."""
+    if settings.trigger.inbox is None:
+        return
+    check_reachable("trigger.inbox", settings.trigger.inbox)
+    secrets = settings.placement.of("submit_when_due").secrets or {}
+    if not any(_LABELER_KEY in variables for variables in secrets.values()):
+        raise BadInputError(
+            "trigger.inbox: the recurring run would take it in a pod that has no key of the labelers' pseudonyms; give "
+            f"it as a secret: placement.steps.submit_when_due.secrets: {{NAME: {{{_LABELER_KEY}: KEY}}}}"
+        )
 
 
 def settings_text(settings: Settings) -> str:

@@ -5,7 +5,8 @@ Kubeflow Pipelines keeps its pipelines in the Kubernetes API), ``recurring-run.y
 
 The recurring run is a CronJob of Kubernetes, not a ScheduledWorkflow: that one names experiment, pipeline and version
 by ids which a server makes when they are created, and its controller expects a row of the server's database beside it,
-so a file in a repository cannot hold a valid one. What recurs is one command anyway: ``rewardloop submit --when-due``.
+so a file in a repository cannot hold a valid one. What recurs is one command anyway:
+``rewardloop trigger --once --submit``.
 """
 
 import tempfile
@@ -195,7 +196,7 @@ def _container(settings: Settings, step: StepPlacement, endpoint: str) -> dict[s
         "name": "submit",
         "image": step.image or IMAGE,
         **pull,
-        "command": ["python", "-m", "rewardloop.cli.main", "submit", "--when-due"],
+        "command": ["python", "-m", "rewardloop.cli.main", "trigger", "--once", "--submit"],
         "args": ["-c", f"{_SETTINGS}/settings.json"],
         "env": [*({"name": key, "value": value} for key, value in plain.items()), *secret],
         "resources": {kind: each for kind, each in resources.items() if each},

@@ -1,4 +1,4 @@
-"""The pipeline of the recurring run: look whether a retraining is due, and submit it.
+"""The pipeline of the recurring run: take the inbox, look whether a retraining is due, and submit it.
 
 A recurring run repeats its parameters for ever, and a retraining's parameters name the corpus of its moment, since the
 cache knows data by them. So what recurs is this one small task, which looks up the corpus and submits ``retrain`` (or
@@ -11,7 +11,8 @@ from components import IMAGE
 
 # The command line is what submits: of the library, it alone may touch KFP, so this task has no step and no component.
 _COMMAND = (
-    'file=$(mktemp) && printf %s "$0" > "$file" && exec python -m rewardloop.cli.main submit --when-due -c "$file"'
+    'file=$(mktemp) && printf %s "$0" > "$file" && '
+    'exec python -m rewardloop.cli.main trigger --once --submit -c "$file"'
 )
 
 

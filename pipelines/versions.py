@@ -56,5 +56,5 @@ def commit() -> str:
     if git is None:
         return "unknown"
     command = [git, "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  git
     return asked.stdout.strip() or "unknown"

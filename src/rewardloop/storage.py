@@ -90,20 +90,20 @@ class Storage:
         # fsspec's exists() takes every error for "no", one of the network too.
         self.fs.invalidate_cache()
         try:
-            _ask(self.fs.info, self.path(name))
+            ask(self.fs.info, self.path(name))
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
     def read(self, name: str) -> bytes:
         """Bytes of ``name``; FileNotFoundError when absent."""
-        return bytes(_ask(self.fs.cat_file, self.path(name)))
+        return bytes(ask(self.fs.cat_file, self.path(name)))
 
     def list(self, folder: str) -> list[str]:
         """Names directly inside ``folder``, sorted; empty when the folder is absent."""
         self.fs.invalidate_cache()
         try:
-            entries = _ask(self.fs.ls, self.path(folder), detail=False)
+            entries = ask(self.fs.ls, self.path(folder), detail=False)
         except FileNotFoundError:
             return []
         names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
@@ -121,9 +121,9 @@ class Storage:
         """Write ``name``, whole or not at all; an existing file is replaced. ``mode`` (local only): permission bits."""
         with self._clear_disk_errors(name):
             if self.is_local:
-                _ask(self._replace, name, data, mode)
+                ask(self._replace, name, data, mode)
             else:
-                _ask(self.fs.pipe_file, self.path(name), data)
+                ask(self.fs.pipe_file, self.path(name), data)
 
     def create(self, name: str, data: bytes, *, mode: int | None = None) -> bool:
         """Create ``name`` only if absent; False when somebody else's is there already. Whole or not at all.
@@ -138,7 +138,7 @@ class Storage:
         """
         with self._clear_disk_errors(name):
             if self.is_local:
-                return _ask(self._link, name, data, mode)
+                return ask(self._link, name, data, mode)
             self._check_exclusive()
             if self._put_new(name, data):
                 return True
@@ -158,7 +158,7 @@ class Storage:
 
     def _put_new(self, name: str, data: bytes) -> bool:
         try:
-            _ask(self.fs.pipe_file, self.path(name), data, mode="create")
+            ask(self.fs.pipe_file, self.path(name), data, mode="create")
         except FileExistsError:
             return False
         except OSError as error:
@@ -174,7 +174,7 @@ class Storage:
             probe = f"{_TEMPORARY}{secrets.token_hex(8)}"
             able = {"yes"} if self._put_new(probe, b"1") and not self._put_new(probe, b"2") else set()
             with contextlib.suppress(OSError):
-                _ask(self.fs.rm_file, self.path(probe))
+                ask(self.fs.rm_file, self.path(probe))
         if not able:
             raise BadInputError(
                 f"store.url: {self.url!r}: this kind of store cannot create a file only if it is absent, so two "
@@ -215,8 +215,8 @@ class Storage:
             raise StoreError(f"{self.path(name)}: cannot be written: {error.strerror or error}; {mend}") from error
 
 
-def _ask(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Call the driver, again where the error may pass; a driver's own error types become OSError."""
+def ask(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call a store's driver, again where the error may pass; a driver's own error types become OSError."""
     try:
         return _RETRIES(_may_pass, call, *args, **kwargs)
     except _driver_errors() as error:

@@ -54,3 +54,12 @@ def test_demo_leaves_enough_prompts_to_evaluate_its_policy() -> None:
 def test_a_section_can_be_left_out_for_one_run() -> None:
     """``--set align=``: retrain the reward model alone."""
     assert load_settings(Path("conf/smoke.yaml"), ["align="]).settings.align is None
+
+
+def test_the_section_that_is_commented_out_can_be_let_in(tmp_path: Path) -> None:
+    text = Path("conf/cluster.yaml").read_text(encoding="utf-8")
+    before, _, block = text.partition("# distributed:\n")
+    lines = ["distributed:", *(line.removeprefix("# ") for line in block.splitlines())]
+    (tmp_path / "cluster.yaml").write_text(before + "\n".join(lines), encoding="utf-8")
+    settings = load_settings(tmp_path / "cluster.yaml").settings
+    assert (settings.distributed.nodes, settings.distributed.processes_per_node) == (4, 8)

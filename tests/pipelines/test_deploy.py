@@ -61,7 +61,7 @@ def test_everything_is_there_after_the_first_time(cluster: Cluster) -> None:
     assert found["display_name"] == "rewardloop-smoke"
     assert found["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * *"
     assert (int(found["max_concurrency"]), found["no_catchup"], found["mode"]) == (1, True, "ENABLE")
-    trigger = next(one for one in cluster.things["versions"] if "submit --when-due" in one["text"])
+    trigger = next(one for one in cluster.things["versions"] if "trigger --once --submit" in one["text"])
     assert found["pipeline_version_reference"]["pipeline_version_id"] == trigger["pipeline_version_id"]
     assert done.schedule.created
     assert done.schedule.deleted == []
@@ -170,7 +170,7 @@ def test_the_schedule_alone(cluster: Cluster) -> None:
     assert (done.created, done.deleted) == (True, [first.schedule.recurring_run])
     assert not any("versions" in one or "pipelines" in one for one in cluster.changes)
     # Versions of another placement are others.
-    with pytest.raises(BadInputError, match="was made of this checkout's graph for this placement"):
+    with pytest.raises(BadInputError, match="was made of this rewardloop's graph for this placement"):
         scheduled("placement.default.image=registry/loop:2")
 
 
@@ -286,6 +286,8 @@ def test_a_server_that_fails_is_named_with_its_reason(cluster: Cluster) -> None:
         (["align=", "tracking.uri=http://me:hunter2@m", "store.url=s3://a/b"], "tracking.uri: holds a user or a pass"),
         (PLACES[:2], "align.prompts: 'conf/smoke-prompts.jsonl' is a folder of this machine"),
         ([*PLACES[:2], "align.prompts=s3://a/b"], "align.prompts: 's3://a/b' is a URL; .* name its absolute path"),
+        ([*PLACES, "trigger.inbox=inbox"], "trigger.inbox: 'inbox' is a folder of this machine"),
+        ([*PLACES, "trigger.inbox=s3://labels/inbox"], "trigger.inbox: .* no key of the labelers' pseudonyms; give it"),
         ([*PLACES, "schedule.cron=0 3 * * *"], "has 5 fields, Kubeflow Pipelines takes six: second minute hour"),
         ([*PLACES, "schedule.cron=0 99 3 * * *"], "out of range"),
     ],
@@ -304,7 +306,7 @@ def test_the_graph_that_recurs_runs_the_command_line() -> None:
     spec = yaml.safe_load(Path("src/rewardloop/compiled/trigger.yaml").read_text())
     container = spec["deploymentSpec"]["executors"]["exec-submit-when-due"]["container"]
     assert container["args"] == ["{{$.inputs.parameters['settings']}}"]
-    script = container["command"][2].replace("exec python -m rewardloop.cli.main submit --when-due -c", "cat")
+    script = container["command"][2].replace("exec python -m rewardloop.cli.main trigger --once --submit -c", "cat")
     text = json.dumps({"a": 'it\'s "quoted" $HOME `x` \\n'})
     shown = subprocess.run([*container["command"][:2], script, text], capture_output=True, text=True, check=True)
     assert shown.stdout == text

@@ -68,7 +68,7 @@ def test_the_recurring_run_submits_with_the_same_settings(written: dict[str, lis
     assert (job["spec"]["schedule"], job["spec"]["timeZone"]) == ("0 3 * * *", "Etc/UTC")
     pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     [container] = pod["containers"]
-    assert [*container["command"], *container["args"]][2:5] == ["rewardloop.cli.main", "submit", "--when-due"]
+    assert [*container["command"], *container["args"]][2:6] == ["rewardloop.cli.main", "trigger", "--once", "--submit"]
     assert {"name": "KF_PIPELINES_ENDPOINT", "value": "http://pipelines:8888"} in container["env"]
     [mounted] = [one["configMap"]["name"] for one in pod["volumes"] if "configMap" in one]
     assert mounted == settings["metadata"]["name"]

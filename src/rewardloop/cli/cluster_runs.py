@@ -6,19 +6,19 @@ process that submits a run holds its claim only while it does so, hence a claim 
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from rewardloop.config import Settings
 from rewardloop.errors import RewardloopError
-from rewardloop.operation.claim_files import SUBMITTED
 from rewardloop.storage import Storage
 
 if TYPE_CHECKING:
     from rewardloop.cli.kubeflow import Kubeflow
     from rewardloop.operation.claims import Claim, ClaimOutcome, ClaimState
+    from rewardloop.operation.trigger import Due
 
 _SUCCEEDED = "SUCCEEDED"
 
@@ -60,9 +60,8 @@ def settle(settings: Settings, storage: Storage, kubeflow: "Kubeflow", tracking_
         newest = newest_claim(storage, settings.claims, state.corpus, state.config)
         if run is None or not succeeded(run) or newest is None or newest.stem != state.stem:
             continue
-        claim = take(
-            storage, settings.claims, Wanted(state.corpus, state.config, state.run_id, state.reason, state.again)
-        )
+        wanted = Wanted(state.corpus, state.config, state.run_id, state.reason, state.again, submitted=True)
+        claim = take(storage, settings.claims, wanted)
         if isinstance(claim, Claim):
             with held(claim):
                 close(settings, claim, kubeflow, run, tracking_uri)
@@ -88,6 +87,31 @@ def settle_where_asked(settings: Settings, storage: Storage, claims: "Sequence[C
     return True
 
 
+def standing_on_cluster(
+    settings: Settings, kubeflow: "Kubeflow", claims: "Sequence[ClaimState]", corpus: str, config: str
+) -> "Due | None":
+    """What the run of this corpus on the cluster says about another; None: none was submitted, or it is over.
+
+    One that failed is submitted again after ``trigger.retry_failed_seconds``, and after each further failure twice as
+    long: a look every few seconds must not fill the cluster with runs that all fail.
+    """
+    from rewardloop.operation.trigger import Due, newest_of
+
+    state = newest_of(claims, corpus, config)
+    if state is None or not state.is_submitted:
+        return None
+    now = datetime.now(UTC)
+    run = living_run(kubeflow, run_name(settings.organization, state.stem))
+    if run is not None:
+        words = f"run {state.run_id} of this corpus is on Kubeflow Pipelines ({state_of(run)})"
+        return Due(False, words, now + timedelta(seconds=settings.trigger.poll_seconds))
+    again_at = state.at + timedelta(seconds=settings.trigger.retry_failed_seconds * 2 ** (state.attempt - 1))
+    failed = f"run {state.run_id} of this corpus failed on Kubeflow Pipelines (submission {state.attempt})"
+    if again_at > now:
+        return Due(False, f"{failed}; it is submitted again at {again_at:%Y-%m-%d %H:%M:%S} UTC", again_at)
+    return Due(True, f"{failed} and is submitted again")
+
+
 def whereabouts(settings: Settings, storage: Storage, state: "ClaimState", tracking_uri: str) -> str | None:
     """Where the run of a submitted claim is, in words; None: it is over, or failed and may be gone on with here.
 
@@ -98,27 +122,30 @@ def whereabouts(settings: Settings, storage: Storage, state: "ClaimState", track
     from rewardloop.cli.kubeflow_errors import endpoint
 
     name, host = endpoint()
-    submitted = f"run {state.run_id} of this corpus with these settings was submitted on {state.at:%Y-%m-%d %H:%M} UTC"
+    submitted = (
+        f"run {state.run_id} of this corpus with these settings was submitted to Kubeflow Pipelines on "
+        f"{state.at:%Y-%m-%d %H:%M} UTC"
+    )
     if not host:
-        return (
-            f"{submitted}, {SUBMITTED}; to see what became of it set {name}, to train here all the same give --again "
-            "REASON"
-        )
+        return f"{submitted}; to see what became of it set {name}, to train here all the same give --again REASON"
     kubeflow = Kubeflow.connect(timeout_seconds=settings.tracking.timeout_seconds)
     settle(settings, storage, kubeflow, tracking_uri)
     run = living_run(kubeflow, run_name(settings.organization, state.stem))
     if run is None or succeeded(run):
         return None
-    return f"{submitted}, and is under way {SUBMITTED} ({state_of(run)}): {kubeflow.run_url(str(run.run_id))}"
+    return f"{submitted}, and is under way there ({state_of(run)}): {kubeflow.run_url(str(run.run_id))}"
 
 
 def close(settings: Settings, claim: "Claim", kubeflow: "Kubeflow", run: Any, tracking_uri: str) -> "ClaimOutcome":
     """Write down what became of a run that succeeded: a version of it was registered, or it was not blessed."""
-    from rewardloop.operation.claims import ClaimOutcome
+    from rewardloop.operation.claims import ClaimOutcome, read_claims
     from rewardloop.tracking.registry import find
 
-    tags = {"corpus_digest": claim.attempt.corpus, "config_digest": claim.attempt.config}
-    version = find(settings.model_name, tags, tracking_uri)
+    corpus, config = claim.attempt.corpus, claim.attempt.config
+    version = find(settings.model_name, {"corpus_digest": corpus, "config_digest": config}, tracking_uri)
+    others = [one.outcome for one in read_claims(claim.storage) if (one.corpus, one.config) == (corpus, config)]
+    if version in [outcome.version for outcome in others if outcome]:
+        version = None  # it is of the training that this one repeats
     outcome = ClaimOutcome(
         status="blessed" if version else "not blessed",
         finished_at=run.finished_at or datetime.now(UTC),

@@ -8,8 +8,13 @@ in a checkout only, and a pod that submits has none: it starts what ``python -m 
 import hashlib
 import json
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from rewardloop.config import PlacementSettings
+from rewardloop.errors import BadInputError
+
+if TYPE_CHECKING:
+    from rewardloop.cli.kubeflow import Kubeflow, Version
 
 _DIGITS = 12
 
@@ -32,6 +37,22 @@ def digest_of(text: str) -> str:
 def mark(name: str, placement: PlacementSettings) -> str:
     """What the description of a version holds that was made of this library's graph for this placement."""
     return f"graph {digest_of(shipped(name))}, placement {digest_of(_canonical(placement))}"
+
+
+def deployed_version(kubeflow: "Kubeflow", name: str, placement: PlacementSettings) -> "Version":
+    """The version on the endpoint that was made of this library's graph for this placement.
+
+    Raises:
+        BadInputError: there is none.
+    """
+    wanted = mark(name, placement)
+    version = kubeflow.marked_version(deployed_name(name), wanted)
+    if version is None:
+        raise BadInputError(
+            f"placement: no version of {deployed_name(name)} on the endpoint was made of this rewardloop's graph for "
+            f"this placement ({wanted}); bring it there from a checkout of the same commit: python -m pipelines deploy"
+        )
+    return version
 
 
 def _canonical(placement: PlacementSettings) -> str:

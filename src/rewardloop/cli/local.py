@@ -130,6 +130,7 @@ def _children_end_with_us() -> Iterator[None]:
     import psutil
 
     def stop(number: int, frame: FrameType | None) -> None:
+        """End every process of the steps, and then the run."""
         del frame
         children = psutil.Process().children(recursive=True)
         for child in children:

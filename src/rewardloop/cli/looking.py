@@ -4,25 +4,25 @@ In: settings and the store. Out: what became of it, and when time alone may chan
 and remembers between them which files were still growing and which corpus has failed.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rewardloop.cli.cluster_runs import settle_where_asked
+from rewardloop.cli.cluster_runs import settle, settle_where_asked, standing_on_cluster
 from rewardloop.cli.outcome_notes import notify_not_run
 from rewardloop.cli.parameters import config_digest
 from rewardloop.cli.retraining import RunResult, absolute, close_cut_short, retrain
 from rewardloop.cli.text_sets import keep_text_sets
 from rewardloop.config import LoadedSettings
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.ingest import IngestReport, ingest
-from rewardloop.feedback.pseudonyms import key_fingerprint, labeler_key
+from rewardloop.feedback.ingest import ingest
+from rewardloop.feedback.ingest_report import IngestReport
+from rewardloop.feedback.pseudonyms import key_fingerprint, store_key
 from rewardloop.feedback.store import Corpus, FeedbackStore
 from rewardloop.operation.arrivals import Seen, complete_files
-from rewardloop.operation.claims import read_claims
+from rewardloop.operation.claims import ClaimState, read_claims
 from rewardloop.operation.inbox import InboxReport, open_inbox, take_inbox
 from rewardloop.operation.trigger import Due, due_now, standing
 from rewardloop.storage import Storage
@@ -58,6 +58,8 @@ class Looker:
     say: _Say
     start: Callable[..., RunResult] = retrain
     clock: Callable[[], float] = time.monotonic
+    submits: bool = False
+    """``start`` submits to Kubeflow Pipelines, which is asked what became of earlier runs there."""
     _seen: Seen = field(default_factory=Seen)
     _failures: dict[tuple[str, str], _Failures] = field(default_factory=dict)
 
@@ -75,8 +77,7 @@ class Looker:
         self.say(f"{'Due' if due.start else 'Not due'}: {due.reason}")
         run = None
         if not due.start:
-            home, lease = Path(self.settings.home).resolve(), self.settings.claims.lease_seconds
-            close_cut_short(home, read_claims(self.store.storage, lease_seconds=lease))
+            close_cut_short(Path(self.settings.home).resolve(), self._claims())
         if due.start:
             # People want to know who woke it; that a file came is said by the labels.
             reason = "; ".join([due.reason, *filter(None, woken)])
@@ -99,7 +100,7 @@ class Looker:
         """
         if self.inbox is None or not self.complete():
             return InboxReport(waiting=tuple(self._seen.since))
-        key = labeler_key(os.environ.get("REWARDLOOP_LABELER_KEY"), Path(self.settings.home).resolve() / "labeler.key")
+        key = store_key(self.settings.home)
         self._check(key)
 
         def ingest_one(paths: list[Path]) -> IngestReport:
@@ -132,12 +133,27 @@ class Looker:
             at = datetime.now(UTC) + timedelta(seconds=failed.wait_until - self.clock())
             times = "once" if failed.count == 1 else f"{failed.count} times"
             return Due(False, f"the run of this corpus failed {times}; it is tried again at {at:%H:%M:%S} UTC", at)
-        claims = read_claims(self.store.storage, lease_seconds=self.settings.claims.lease_seconds)
-        if settle_where_asked(self.settings, self.store.storage, claims):
-            claims = read_claims(self.store.storage, lease_seconds=self.settings.claims.lease_seconds)
+        if self.submits:
+            there = self._on_cluster(corpus.digest, config)
+            if there:
+                return there
+        claims = self._claims()
+        if not self.submits and settle_where_asked(self.settings, self.store.storage, claims):
+            claims = self._claims()
         soon = datetime.now(UTC) + timedelta(seconds=self.settings.trigger.poll_seconds)
         claimed = standing(claims, corpus.digest, config, soon)
         return claimed or due_now(self.settings, self.store, claims, corpus, config, datetime.now(UTC))
+
+    def _on_cluster(self, corpus: str, config: str) -> Due | None:
+        from rewardloop.cli.kubeflow import Kubeflow
+        from rewardloop.cli.submit import served_tracking_uri
+
+        kubeflow = Kubeflow.connect(timeout_seconds=self.settings.tracking.timeout_seconds)
+        settle(self.settings, self.store.storage, kubeflow, served_tracking_uri(self.settings))
+        return standing_on_cluster(self.settings, kubeflow, self._claims(), corpus, config)
+
+    def _claims(self) -> list[ClaimState]:
+        return read_claims(self.store.storage, lease_seconds=self.settings.claims.lease_seconds)
 
     def _arrived(self) -> tuple[Iterable[str], Iterable[str]]:
         if self.inbox is None:
@@ -178,7 +194,7 @@ class Looker:
     def _again_at(self, due: Due, inbox: InboxReport, run: RunResult | None) -> datetime | None:
         now, policy = datetime.now(UTC), self.settings.trigger
         moments = [due.again_at] if due.again_at else []
-        if due.start or (run is not None and run.kind == "claimed elsewhere"):
+        if due.start or (run is not None and run.kind in ("claimed elsewhere", "submitted")):
             moments.append(now + timedelta(seconds=policy.poll_seconds))
         if inbox.waiting:
             moments.append(now + timedelta(seconds=policy.stable_seconds))

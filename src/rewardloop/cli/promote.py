@@ -109,7 +109,7 @@ def rollback(
     _show(record)
     # MLflow takes longer to start than a rollback may; whoever reads the champion next repairs the aliases anyway.
     arguments = [settings.model_name, settings.store.url, uri]
-    subprocess.Popen(  # noqa: S603
+    subprocess.Popen(  # noqa: S603  our own command
         [sys.executable, "-m", "rewardloop.tracking.projection", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

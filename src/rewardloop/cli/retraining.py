@@ -34,7 +34,7 @@ __all__ = [
     "retrain",
 ]
 
-Kind = Literal["blessed", "not blessed", "failed", "nothing new", "claimed elsewhere"]
+Kind = Literal["blessed", "not blessed", "failed", "nothing new", "claimed elsewhere", "submitted"]
 Say = Callable[[str], None]
 
 

@@ -35,15 +35,12 @@ def submit(
     again: Annotated[
         str | None, typer.Option(metavar="REASON", help="Submit although this corpus was trained with these settings.")
     ] = None,
-    when_due: Annotated[
-        bool, typer.Option("--when-due", help="Only where the section trigger says that a run is due.")
-    ] = False,
 ) -> None:
     """Start one retraining on Kubeflow Pipelines, at the endpoint that KF_PIPELINES_ENDPOINT (or KFP_ENDPOINT) names.
 
     Exit codes: 0 submitted, or nothing to submit; 1 the endpoint failed; 2 bad input.
     """
-    typer.echo(submit_run(read_settings(config, overrides, profile), again=again, when_due=when_due).words)
+    typer.echo(submit_run(read_settings(config, overrides, profile), again=again).words)
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,13 @@ class Submission:
     words: str
 
 
-def submit_run(loaded: LoadedSettings, *, again: str | None = None, when_due: bool = False) -> Submission:
+def submit_run(loaded: LoadedSettings, *, again: str | None = None, reason: str = "submitted by hand") -> Submission:
     """Start a run where the corpus has none, or none that did not fail.
+
+    Args:
+        loaded: the checked settings.
+        again: why it is to be trained although it was.
+        reason: why the run is started; it stays with the run.
 
     Raises:
         BadInputError: there is no feedback, the cluster's pods could not reach the store or MLflow, or the endpoint
@@ -77,11 +79,8 @@ def submit_run(loaded: LoadedSettings, *, again: str | None = None, when_due: bo
         raise BadInputError(f"{settings.store.url}: no feedback to train on; start with: rewardloop ingest FILE")
     kubeflow = Kubeflow.connect(timeout_seconds=settings.tracking.timeout_seconds)
     settle(settings, store.storage, kubeflow, tracking_uri)
-    wanted = _Wanted(loaded, store, corpus, keep_text_sets(settings, store.storage), tracking_uri, again)
+    wanted = _Wanted(loaded, store, corpus, keep_text_sets(settings, store.storage), tracking_uri, again, reason)
     words = wanted.standing(kubeflow)
-    if words is None and when_due:
-        due, reason = wanted.due()
-        words = None if due else f"Not due: {reason}"
     return Submission(None, words) if words else wanted.submit(kubeflow)
 
 
@@ -95,7 +94,7 @@ class _Wanted:
     text_sets: dict[str, str]
     tracking_uri: str
     again: str | None
-    reason: str = "submitted by hand"
+    reason: str
 
     @property
     def settings(self) -> Settings:
@@ -118,25 +117,13 @@ class _Wanted:
         run = living_run(kubeflow, run_name(self.settings.organization, state.stem))
         return None if run is None else _under_way(kubeflow, run)
 
-    def due(self) -> tuple[bool, str]:
-        """Whether the section ``trigger`` wants a run now, and why (not)."""
-        from rewardloop.operation.claims import read_claims
-        from rewardloop.operation.trigger import due_now
-
-        claims = read_claims(self.store.storage, lease_seconds=self.settings.claims.lease_seconds)
-        found = due_now(self.settings, self.store, claims, self.corpus, self.config, datetime.now(UTC))
-        self.reason = found.reason
-        return found.start, found.reason
-
     def submit(self, kubeflow: "Kubeflow") -> Submission:
         """Claim the corpus, look once more, and start the run."""
         from rewardloop.cli.cluster_runs import close, held, living_run, run_name, succeeded
-        from rewardloop.operation.claim_files import SUBMITTED
         from rewardloop.operation.claims import ClaimState, Wanted, take
 
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{self.corpus.digest[:8]}-{secrets.token_hex(2)}"
-        reason = f"{self.reason}, {SUBMITTED}"
-        wanted = Wanted(self.corpus.digest, self.config, run_id, reason, self.again)
+        wanted = Wanted(self.corpus.digest, self.config, run_id, self.reason, self.again, submitted=True)
         claim: Claim | ClaimState = take(self.store.storage, self.settings.claims, wanted)
         if isinstance(claim, ClaimState):
             return Submission(None, _taken(claim))
@@ -186,19 +173,12 @@ def runnable(kubeflow: "Kubeflow", settings: Settings) -> "str | Version":
     Raises:
         BadInputError: no such version is on the endpoint.
     """
-    from rewardloop.cli.graphs import deployed_name, mark, shipped
+    from rewardloop.cli.graphs import deployed_version, shipped
 
     name = pipeline_name(settings)
     if settings.placement.is_empty():
         return shipped(name)
-    wanted = mark(name, settings.placement)
-    version = kubeflow.marked_version(deployed_name(name), wanted)
-    if version is None:
-        raise BadInputError(
-            f"placement: no version of {deployed_name(name)} on the endpoint was made of this rewardloop's graph for "
-            f"this placement ({wanted}); bring it there from a checkout of the same commit: python -m pipelines deploy"
-        )
-    return version
+    return deployed_version(kubeflow, name, settings.placement)
 
 
 def served_tracking_uri(settings: Settings) -> str:

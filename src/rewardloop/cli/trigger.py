@@ -4,13 +4,12 @@ In: settings, the store, the inbox, and with ``--listen`` requests. Out: runs, w
 they are due. Any number of triggers may work on one store: the claims let one of them run each corpus.
 """
 
+import logging
 import os
 import signal
-import sys
 import threading
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rewardloop.cli.looking import Looker
+    from rewardloop.cli.retraining import RunResult
     from rewardloop.config import LoadedSettings
     from rewardloop.evidence import Check
     from rewardloop.operation.listener import Listener
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rewardloop.operation.webhooks import Approval
 
 _MARKS = "watch.json"
+_log = logging.getLogger(__name__)
 
 
 def trigger(
@@ -41,12 +42,15 @@ def trigger(
     listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="With --watch: take webhooks here; port 0: any free one.")
     ] = None,
+    submit: Annotated[
+        bool, typer.Option("--submit", help="Start runs on Kubeflow Pipelines, as rewardloop submit does.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --once: only say what would be done.")] = False,
 ) -> None:
     """Take the inbox, and retrain if the section trigger says that it is due.
 
     Exit codes of --once: 0 not due, or as ``rewardloop run``; of --watch: 0 ended by SIGTERM or Ctrl-C, 1 so during
-    a run, which goes on with the next trigger.
+    a run, which goes on with the next trigger; with --submit: 0 nothing was due, or the run was submitted.
     """
     if once == watch:
         raise BadInputError("trigger: give one of --once and --watch")
@@ -56,24 +60,45 @@ def trigger(
         raise BadInputError("trigger: --dry-run needs --once: a watch that does nothing is of no use")
     address = _address(listen) if listen is not None else None
     loaded = read_settings(config, overrides)
+    if submit:
+        _check_submitting(loaded)
     if watch:
-        raise typer.Exit(_watch(loaded, address))
-    raise typer.Exit(_dry(loaded) if dry_run else _once(loaded))
+        raise typer.Exit(_watch(loaded, address, submits=submit))
+    raise typer.Exit(_dry(loaded, submits=submit) if dry_run else _once(loaded, submits=submit))
 
 
-def _once(loaded: "LoadedSettings") -> int:
+def _check_submitting(loaded: "LoadedSettings") -> None:
+    """What no run on a cluster could use is said at once, not when the first run is due."""
+    from rewardloop.cli.kubeflow import check_reachable
+    from rewardloop.cli.submit import served_tracking_uri
+
+    check_reachable("store.url", loaded.settings.store.url)
+    served_tracking_uri(loaded.settings)
+
+
+def _submit(loaded: "LoadedSettings", *, reason: str) -> "RunResult":
+    from rewardloop.cli.retraining import RunResult
+    from rewardloop.cli.submit import submit_run
+
+    done = submit_run(loaded, reason=reason)
+    typer.echo(done.words)
+    return RunResult("submitted" if done.run_id else "claimed elsewhere", 0, done.run_id)
+
+
+def _once(loaded: "LoadedSettings", *, submits: bool) -> int:
     from rewardloop.cli.looking import Looker
+    from rewardloop.cli.retraining import retrain
 
-    looker = Looker(loaded, typer.echo)
+    looker = Looker(loaded, typer.echo, _submit if submits else retrain, submits=submits)
     _wait_for_growing(looker)
     run = looker.look().run
     return run.exit_code if run else 0
 
 
-def _dry(loaded: "LoadedSettings") -> int:
+def _dry(loaded: "LoadedSettings", *, submits: bool) -> int:
     from rewardloop.cli.looking import Looker
 
-    looker = Looker(loaded, typer.echo)
+    looker = Looker(loaded, typer.echo, submits=submits)
     _wait_for_growing(looker)
     names = looker.complete()
     for name in names:
@@ -93,16 +118,18 @@ def _wait_for_growing(looker: "Looker") -> None:
         time.sleep(seconds)
 
 
-def _watch(loaded: "LoadedSettings", address: tuple[str, int] | None) -> int:
+def _watch(loaded: "LoadedSettings", address: tuple[str, int] | None, *, submits: bool) -> int:
     from rewardloop.cli.looking import Looker
-    from rewardloop.cli.retraining import RunResult, retrain
+    from rewardloop.cli.retraining import retrain
     from rewardloop.operation.watch import Wakes, follow_events, watch
     from rewardloop.storage import Storage
 
     settings, cut_short = loaded.settings, False
 
-    def start(loaded: "LoadedSettings", *, reason: str) -> RunResult:
+    def start(loaded: "LoadedSettings", *, reason: str) -> "RunResult":
         nonlocal cut_short
+        if submits:
+            return _submit(loaded, reason=reason)
         try:
             return retrain(loaded, reason=reason)
         except KeyboardInterrupt:
@@ -112,7 +139,7 @@ def _watch(loaded: "LoadedSettings", address: tuple[str, int] | None) -> int:
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with ExitStack() as leaving:
-            looker, wakes, over = Looker(loaded, _say, start), Wakes(), threading.Event()
+            looker, wakes, over = Looker(loaded, _say, start, submits=submits), Wakes(), threading.Event()
             places = _places(looker)
             leaving.callback(over.set)
             if address is not None:
@@ -222,4 +249,4 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _say(line: str) -> None:
     """The log of a watch. On stderr: while a pipeline runs, stdout is its."""
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z {line}", file=sys.stderr, flush=True)
+    _log.info("%s", line)

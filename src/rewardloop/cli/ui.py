@@ -28,4 +28,4 @@ def ui(
     typer.echo(f"MLflow on http://127.0.0.1:{port} for {uri}")
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven idle processes otherwise
     server = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    raise typer.Exit(subprocess.run([sys.executable, *server], check=False).returncode)  # noqa: S603
+    raise typer.Exit(subprocess.run([sys.executable, *server], check=False).returncode)  # noqa: S603  MLflow's

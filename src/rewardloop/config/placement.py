@@ -153,7 +153,7 @@ class PlacementSettings(Section):
                 )
             paths = [volume.path.rstrip("/") for volume in step.volumes or ()]
             paths += [self.home.path.rstrip("/")] if self.home else []
-            paths += ["/dev/shm"] if step.shared_memory else []  # noqa: S108
+            paths += ["/dev/shm"] if step.shared_memory else []  # noqa: S108  of the pod alone
             if twice := sorted({path for path in paths if paths.count(path) > 1}):
                 raise ValueError(f"steps.{name}: two volumes are mounted at {twice[0]}; give each its own path")
             if self.home and HOME_VARIABLE in (step.environment or {}):

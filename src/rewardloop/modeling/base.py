@@ -27,7 +27,7 @@ def prepare_base(base: str, cache: Path) -> str:
     """
     kind, colon, rest = base.partition(":")
     if colon and kind == "package":
-        return str(_convert_gguf(_packaged_file(base, rest), cache))
+        return str(_convert_gguf(packaged_file(base, rest), cache))
     if colon and kind == "random":
         if rest != "tiny":
             raise BadInputError(f"model.base: {base!r}: the only model made on the spot is random:tiny")
@@ -64,7 +64,12 @@ def require_safetensors(folder: Path, setting: str, names: tuple[str, ...] = _SA
     )
 
 
-def _packaged_file(base: str, rest: str) -> Path:
+def packaged_file(base: str, rest: str) -> Path:
+    """The GGUF file that ``package:NAME/FILE`` names; ``rest`` is what follows the colon.
+
+    Raises:
+        BadInputError: the package is not installed, or has no such file.
+    """
     name, _, file = rest.partition("/")
     # Importing the package could run anything; its place on disk is all that is needed.
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
@@ -115,6 +120,7 @@ def _convert_gguf(source: Path, cache: Path) -> Path:
             digest.update(block)
 
     def write(folder: Path) -> None:
+        """The converted model and its tokenizer."""
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -140,7 +146,7 @@ def _write_tiny(folder: Path) -> None:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>")  # noqa: S106
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>")  # noqa: S106  no password
     wrapped.save_pretrained(folder)
     config = LlamaConfig(
         vocab_size=len(vocabulary),

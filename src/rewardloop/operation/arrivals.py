@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from rewardloop.errors import BadInputError
-from rewardloop.storage import Storage
+from rewardloop.storage import Storage, ask
 
 _TEMPORARY = (".tmp", ".part", ".partial", ".crdownload", ".filepart")
 
@@ -72,13 +72,13 @@ def is_final(name: str) -> bool:
 def identity_of(folder: Storage, name: str) -> Identity:
     """The file as it is now; FileNotFoundError when it is gone."""
     folder.fs.invalidate_cache()
-    return _identity(folder.fs.info(folder.path(name)))[0]
+    return _identity(ask(folder.fs.info, folder.path(name)))[0]
 
 
 def _entries(folder: Storage) -> dict[str, tuple[Identity, float]]:
     folder.fs.invalidate_cache()
     try:
-        found = folder.fs.ls(folder.path(""), detail=True)
+        found = ask(folder.fs.ls, folder.path(""), detail=True)
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -68,7 +68,7 @@ def _place(base: str, cache: Path) -> tuple[str, dict[str, Any]]:
     """What ``from_pretrained`` takes, without converting or fetching weights."""
     kind, colon, rest = base.partition(":")
     if colon and kind == "package":
-        source = bases._packaged_file(base, rest)
+        source = bases.packaged_file(base, rest)
         converted = sorted(cache.glob(f"{source.stem}-*/config.json"))
         if converted:
             return str(converted[-1].parent), {}

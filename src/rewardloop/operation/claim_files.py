@@ -22,8 +22,6 @@ from rewardloop.operation.processes import Owner, is_gone
 from rewardloop.storage import Storage
 
 FOLDER = "claims"
-SUBMITTED = "on Kubeflow Pipelines"
-"""Reasons of claims end so whose run is there: whoever submits a run holds its claim only while doing so."""
 _STEM = re.compile(r"(?P<corpus>[0-9a-f]+)-(?P<config>[0-9a-f]+)(?:\.again-(?P<again>\d{4}))?")
 
 State = Literal["running", "silent", "ended", "finished"]
@@ -48,6 +46,8 @@ class Attempt(_File):
     """Why the run was started."""
     again: str | None = None
     """Why the same is trained once more."""
+    submitted: bool = False
+    """The run is at work on Kubeflow Pipelines: whoever submits it holds its claim only while doing so."""
 
 
 class Beat(_File):
@@ -94,6 +94,7 @@ class ClaimState(_File):
     last_beat: datetime
     """The attempt's own beginning before its first heartbeat."""
     beats: int
+    submitted: bool
     state: State
     """``silent``: was cut short, since its process is gone or was not heard of for longer than the lease; ``ended``:
     the attempt failed and said so."""
@@ -102,7 +103,7 @@ class ClaimState(_File):
     @property
     def is_submitted(self) -> bool:
         """Whether its run may be at work on a cluster, where it writes no heartbeats."""
-        return self.state in ("silent", "ended") and self.reason.endswith(SUBMITTED)
+        return self.submitted and self.state in ("silent", "ended")
 
 
 def stem_of(corpus: str, config: str, number: int = 0) -> str:
@@ -191,13 +192,14 @@ def _state(storage: Storage, stem: str, names: set[str], now: datetime, lease_se
         number=int(matched["again"] or 0) if matched else 0,
         run_id=first.run_id,
         reason=first.reason,
-        again=first.again,
+        again=latest.again,
         started_at=first.at,
         attempt=number,
         owner=latest.owner,
         at=latest.at,
         last_beat=last,
         beats=beat.counter if beat else 0,
+        submitted=latest.submitted,
         state=_judged(latest.owner, beat, outcome, last, now, lease_seconds),
         outcome=outcome,
     )

@@ -65,6 +65,8 @@ class Wanted:
     reason: str
     again: str | None = None
     """Why it is to be trained although it was: only then is a finished claim followed by another."""
+    submitted: bool = False
+    """The run will be at work on Kubeflow Pipelines, where it writes no heartbeats."""
 
 
 @dataclass
@@ -187,7 +189,7 @@ def take(storage: Storage, settings: ClaimSettings, wanted: Wanted, clock: Clock
                 after = read_state(storage, state.stem, now=clock.now(), lease_seconds=settings.lease_seconds)
                 if (after.attempt, after.beats, after.outcome) != (state.attempt, state.beats, state.outcome):
                     return after
-            made = _take_over(storage, settings, state, clock)
+            made = _take_over(storage, settings, state, wanted, clock)
         if made is not None:
             return made
         # Somebody else was faster; what he made is read now.
@@ -202,13 +204,16 @@ def _create(storage: Storage, settings: ClaimSettings, wanted: Wanted, stem: str
         at=clock.now(),
         reason=wanted.reason,
         again=wanted.again,
+        submitted=wanted.submitted,
     )
     if not storage.create(attempt_path(stem, 1), _json(attempt)):
         return None
     return Claim(storage, settings, stem, 1, attempt, attempt.at, clock)
 
 
-def _take_over(storage: Storage, settings: ClaimSettings, state: ClaimState, clock: Clock) -> Claim | None:
+def _take_over(
+    storage: Storage, settings: ClaimSettings, state: ClaimState, wanted: Wanted, clock: Clock
+) -> Claim | None:
     attempt = Attempt(
         corpus=state.corpus,
         config=state.config,
@@ -216,7 +221,8 @@ def _take_over(storage: Storage, settings: ClaimSettings, state: ClaimState, clo
         owner=this_owner(),
         at=clock.now(),
         reason=state.reason,
-        again=state.again,
+        again=wanted.again or state.again,
+        submitted=wanted.submitted,
     )
     number = state.attempt + 1
     if not storage.create(attempt_path(state.stem, number), _json(attempt)):

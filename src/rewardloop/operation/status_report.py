@@ -102,7 +102,7 @@ class StatusReport(_Part):
     champions: list[ChampionLine]
     versions: list[VersionLine]
     next_start: datetime | None
-    """Of the recurring run on the cluster, if it is on; in UTC."""
+    """By the section ``schedule``, in UTC; None: it is off. Whether it was deployed is known to the cluster alone."""
     drift: DriftLine | None
     problems: list[str]
     """What could not be read."""

@@ -28,7 +28,8 @@ def table(report: StatusReport) -> str:
         word = "drifted" if report.drift.drifted else "no drift"
         why = f": {report.drift.reasons[0]}" if report.drift.reasons else ""
         lines.append(f"Drift           {word}, version {report.drift.version}, {_time(report.drift.at)}{why}")
-    lines.append(f"Next start      {_time(report.next_start) if report.next_start else 'no recurring run'}")
+    next_start = f"{_time(report.next_start)} where the schedule is deployed" if report.next_start else "no schedule"
+    lines.append(f"Next start      {next_start}")
     lines += _rows("Claims", (_claim_cells(one, report.at) for one in report.claims if one.state != "finished"))
     lines += _rows("Runs", ((one.run_id, one.status, one.started_at, one.reason) for one in report.runs))
     lines += _rows("Versions", (_version_cells(one) for one in report.versions))

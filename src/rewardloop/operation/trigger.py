@@ -119,22 +119,26 @@ def standing(claims: "Sequence[ClaimState]", corpus: str, config: str, recheck_a
         config: digest of the configuration.
         recheck_at: when a run that is under way elsewhere is worth another look.
     """
-    from rewardloop.operation.claim_files import SUBMITTED
-
-    own = [claim for claim in claims if (claim.corpus, claim.config) == (corpus, config)]
-    if not own:
+    newest = newest_of(claims, corpus, config)
+    if newest is None:
         return None
-    newest = max(own, key=lambda claim: claim.number)
     since = f"{newest.at:%Y-%m-%d %H:%M} UTC"
     if newest.state == "running":
         return Due(False, f"run {newest.run_id} of this corpus is under way since {since}", recheck_at)
     if newest.state == "finished":
         return None
     if newest.is_submitted:
-        return Due(False, f"run {newest.run_id} of this corpus was submitted {since}, {SUBMITTED}", recheck_at)
+        words = f"run {newest.run_id} of this corpus was submitted to Kubeflow Pipelines on {since}"
+        return Due(False, words, recheck_at)
     if newest.state in ("silent", "ended"):
         return Due(True, f"run {newest.run_id} of this corpus, begun {since}, was not finished and goes on")
     return None
+
+
+def newest_of(claims: "Sequence[ClaimState]", corpus: str, config: str) -> "ClaimState | None":
+    """The latest claim of this corpus under this configuration, repetitions included."""
+    own = [claim for claim in claims if (claim.corpus, claim.config) == (corpus, config)]
+    return max(own, key=lambda claim: claim.number, default=None)
 
 
 def last_other_run(claims: "Sequence[ClaimState]", corpus: str, config: str) -> datetime | None:

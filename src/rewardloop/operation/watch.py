@@ -158,6 +158,7 @@ def follow_events(places: Sequence[Place], wakes: Wakes, stop: threading.Event, 
     deep = {str(Path(place.storage.path(place.folder)).resolve()) for place in local if place.recursive}
 
     def follow() -> None:
+        """Wait for events until the watch is over."""
         from watchfiles import Change
         from watchfiles import watch as file_events
 

@@ -165,6 +165,7 @@ def _add_approve(app: FastAPI, door: _Door, approve: _Approve) -> None:
         openapi_extra=body_of(Approval.model_json_schema()),
     )
     async def approve_version(request: Request, headers: Annotated[SignedHeaders, Header()]) -> Taken:
+        """Make the named version the champion, as ``rewardloop approve`` does."""
         content = await door.signed(request, headers)
         try:
             wanted = Approval.model_validate(content)

@@ -56,6 +56,7 @@ def describe(app: FastAPI, *, max_responses: int, keys: bool, open_paths: frozen
     """Let ``app`` give out the whole document."""
 
     def document() -> dict[str, Any]:
+        """The document, made once."""
         if app.openapi_schema is None:
             found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             _, bodies = models_json_schema([(body, "validation") for body in _BODIES], ref_template=_REF)

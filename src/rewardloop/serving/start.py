@@ -25,7 +25,7 @@ from uvicorn.supervisors import Multiprocess
 
 from rewardloop.config import ServingSettings
 from rewardloop.errors import RewardloopError
-from rewardloop.feedback.pseudonyms import labeler_key
+from rewardloop.feedback.pseudonyms import store_key
 from rewardloop.logs import set_up_logging
 from rewardloop.serving.app import make_app
 from rewardloop.serving.decision_log import DecisionLog
@@ -76,7 +76,7 @@ def make_service(options: Options) -> Service:
     metrics = Metrics()
     log = None
     if options.store is not None and options.settings.log.sample > 0:
-        key = labeler_key(os.environ.get("REWARDLOOP_LABELER_KEY"), options.home / "labeler.key")
+        key = store_key(options.home)
 
         def count(outcome: str, rows: int) -> None:
             metrics.logged.labels(outcome).inc(rows)

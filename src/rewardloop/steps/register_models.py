@@ -234,7 +234,7 @@ def _git_commit() -> str | None:
     git = shutil.which("git")
     if git is None:
         return None
-    done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603  found by which
     return done.stdout.strip() if done.returncode == 0 else None
 
 

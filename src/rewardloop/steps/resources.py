@@ -9,7 +9,8 @@ import resource
 import sys
 import threading
 import time
-from pathlib import Path
+
+from rewardloop.memory import peak_rss_bytes
 
 _SAMPLE_SECONDS = 1.0
 """How often the memory of child processes is looked at; a peak shorter than this may be missed."""
@@ -43,7 +44,7 @@ class ResourceMeter:
             "startup_seconds": self.startup_seconds,
             "startup_cpu_seconds": self.startup_cpu_seconds,
             "cpu_seconds": round(_cpu_seconds() - self._cpu, 3),
-            "peak_memory_bytes": max(_own_peak_bytes(), self._tree_peak),
+            "peak_memory_bytes": max(peak_rss_bytes(), self._tree_peak),
             "peak_gpu_memory_bytes": _gpu_peak_bytes(),
         }
 
@@ -71,16 +72,6 @@ def _process_age() -> float:
     import psutil
 
     return max(0.0, time.time() - psutil.Process().create_time())
-
-
-def _own_peak_bytes() -> int:
-    # On Linux ru_maxrss of a started process begins at the peak of the one that started it; VmHWM is its own.
-    status = Path("/proc/self/status")
-    for line in status.read_text(encoding="utf-8").splitlines() if status.is_file() else ():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _gpu_peak_bytes() -> int | None:

@@ -31,6 +31,8 @@ def connect(uri: str | None, home: Path, timeout_seconds: int) -> str:
         database = Path(uri.removeprefix(_SQLITE)).resolve()
         _create_once(database)
         uri = f"{_SQLITE}{database}"
+    elif uri.startswith(("postgresql", "mysql")):
+        _check_database(uri, timeout_seconds)
     _check_store(uri)
     return uri
 
@@ -122,6 +124,24 @@ def _create(database: Path) -> None:
     unfinished.replace(database)
 
 
+def _check_database(uri: str, timeout_seconds: int) -> None:
+    """One connection: MLflow itself tries a database that is away for more than a minute."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        engine = create_engine(uri, connect_args={"connect_timeout": timeout_seconds})
+        engine.connect().close()
+        engine.dispose()
+    except SQLAlchemyError as error:
+        raise _unusable(uri, error) from error
+    except ImportError as error:
+        raise BadInputError(
+            f"tracking.uri: {uri}: {error}; install that driver, or name one that is there: postgresql+psycopg2://... "
+            "with pip install 'rewardloop[postgres]'"
+        ) from error
+
+
 def _check_store(uri: str) -> None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -130,10 +150,14 @@ def _check_store(uri: str) -> None:
     try:
         MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-        raise BadInputError(
-            f"tracking.uri: MLflow cannot use {uri}: {_first_line(error)}; correct or remove tracking.uri "
-            "(or MLFLOW_TRACKING_URI)"
-        ) from error
+        raise _unusable(uri, error) from error
+
+
+def _unusable(uri: str, error: Exception) -> BadInputError:
+    return BadInputError(
+        f"tracking.uri: MLflow cannot use {uri}: {_first_line(error)}; correct or remove tracking.uri "
+        "(or MLFLOW_TRACKING_URI)"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -78,7 +78,7 @@ def _from_file(name: str, version: str, database: Path) -> Mapping[str, str] | N
 def _from_server(name: str, version: str, uri: str) -> Mapping[str, str] | None:
     asked = urllib.parse.urlencode({"name": name, "version": version})
     # The scheme was checked by the caller.
-    request = urllib.request.Request(f"{uri.rstrip('/')}/api/2.0/mlflow/model-versions/get?{asked}")  # noqa: S310
+    request = urllib.request.Request(f"{uri.rstrip('/')}/api/2.0/mlflow/model-versions/get?{asked}")  # noqa: S310  http or https: checked
     token, user = os.environ.get("MLFLOW_TRACKING_TOKEN"), os.environ.get("MLFLOW_TRACKING_USERNAME")
     if token:
         request.add_header("Authorization", f"Bearer {token}")

@@ -4,16 +4,15 @@ In: a device, a precision, the model's trained and frozen weights. Out: peak rat
 """
 
 import ctypes
-import resource
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from rewardloop.memory import peak_rss_bytes
 from rewardloop.modeling.reward_model import scoring_module
 from rewardloop.modeling.scoring import Block, decoder_layers, fast_bfloat16, linear
 
@@ -161,10 +160,4 @@ def peak_memory(device: torch.device) -> int:
     """Bytes at most: allocated on the accelerator, else resident in this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    # On Linux ru_maxrss of a started process begins at the peak of the one that started it; VmHWM is its own.
-    status = Path("/proc/self/status")
-    for line in status.read_text(encoding="utf-8").splitlines() if status.is_file() else ():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_rss_bytes()

@@ -99,7 +99,7 @@ def _run_here(step: str, job: Job, processes: int) -> None:
         # Processes that share the cores of one machine must not each take all of them.
         threads = str(max(1, (os.cpu_count() or 1) // processes))
         status = _wait(
-            subprocess.Popen(  # noqa: S603
+            subprocess.Popen(  # noqa: S603  our own module
                 [*command, "-m", WORKER, folder], env={"OMP_NUM_THREADS": threads} | os.environ
             )
         )

@@ -39,10 +39,10 @@ def runtime_patch(node: StepPlacement) -> Any:
 def _volumes(node: StepPlacement) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     # Nodes keep their copies of what they read here, also where the image's own files cannot be written.
     volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {}}]
-    mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": "/tmp"}]  # noqa: S108
+    mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": "/tmp"}]  # noqa: S108  of the pod alone
     if node.shared_memory is not None:
         volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": node.shared_memory}})
-        mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108
+        mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108  of the pod alone
     for number, volume in enumerate(node.volumes or ()):
         name = f"volume-{number}"
         volumes.append({"name": name, "persistentVolumeClaim": {"claimName": volume.claim}})

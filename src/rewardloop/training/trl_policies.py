@@ -169,6 +169,7 @@ def _reward_for_trl(policy: Policy, prompts: Sequence[Messages], reward: RewardF
     def scored(
         *, completion_ids: list[list[int]], place: list[int], log_metric: Callable[[str, float], None], **rest: Any
     ) -> list[float]:
+        """The rewards of a batch of answers, as TRL asks for them."""
         finished = [policy.finished(answer) for answer in completion_ids]
         asked = [prompts[number] for number in place]
         texts = [

@@ -16,10 +16,16 @@ from fsspec.implementations.memory import MemoryFileSystem
 from rewardloop.config import ClaimSettings, load_settings
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.ingest import ingest
+from rewardloop.feedback.ingest_report import IngestReport
 from rewardloop.feedback.store import FeedbackStore
+from rewardloop.operation.arrivals import Seen
 from rewardloop.operation.claims import Claim, ClaimState, Wanted, take
+from rewardloop.operation.drift_reports import keep_report, latest_drift
+from rewardloop.operation.inbox import take_inbox
 from rewardloop.storage import Storage
+from rewardloop.tracking.history import History
 from tests.smoke_data import write_ratings
+from tests.unit.operation.test_trigger import drift_report
 
 
 class FlakyFileSystem(MemoryFileSystem):  # type: ignore[misc]
@@ -59,6 +65,15 @@ class FlakyFileSystem(MemoryFileSystem):  # type: ignore[misc]
 
     def pipe_file(self, *args: Any, **kwargs: Any) -> Any:
         return self._perhaps(super().pipe_file, *args, **kwargs)
+
+    def get_file(self, *args: Any, **kwargs: Any) -> Any:
+        return self._perhaps(super().get_file, *args, **kwargs)
+
+    def cp_file(self, *args: Any, **kwargs: Any) -> Any:
+        return self._perhaps(super().cp_file, *args, **kwargs)
+
+    def rm_file(self, *args: Any, **kwargs: Any) -> Any:
+        return self._perhaps(super().rm_file, *args, **kwargs)
 
 
 class CarelessFileSystem(MemoryFileSystem):  # type: ignore[misc]
@@ -106,6 +121,44 @@ def test_creation_whose_answer_was_lost_is_ones_own(flaky: Storage) -> None:
         assert flaky.create(f"history/{number}.json", f"mine {number}".encode())
         assert not flaky.create(f"history/{number}.json", f"yours {number}".encode())
         assert flaky.read(f"history/{number}.json") == f"mine {number}".encode()
+
+
+def test_history_and_drift_reports_work_on_a_store_that_fails_one_call_in_five(flaky: Storage) -> None:
+    history, rest = History(flaky, "acme-reward"), {"threshold": 0.5, "compared_with": "none", "who": "me"}
+    for number in range(1, 31):
+        before = str(number - 1) if number > 1 else None
+        history.append("promote", str(number), expected=before, why=f"the {number}th", **rest)
+    history.append("rollback", "29", expected="30", why="it praises everything", **rest)
+    records = history.records()
+    # One record per change, none lost and none twice, each beside the one before it.
+    assert [record.sequence for record in records] == list(range(1, 32))
+    assert [record.previous for record in records[1:]] == [record.version for record in records[:-1]]
+    assert history.previous() == "28"
+    for day in range(1, 20):
+        keep_report(flaky, drift_report(drifted=day == 19, at=datetime(2026, 3, day, tzinfo=UTC)))
+    newest = latest_drift(flaky, "3")
+    assert newest is not None
+    assert (newest.at.day, newest.drifted) == (19, True)
+    assert FlakyFileSystem.failures > 20
+
+
+def test_an_inbox_that_fails_one_call_in_five_is_taken_whole_and_once(flaky: Storage, tmp_path: Path) -> None:
+    store, inbox = FeedbackStore(flaky), Storage.open("flaky://inbox")
+    settings = load_settings(Path("conf/smoke.yaml")).settings
+    for number in range(8):
+        source = write_ratings(tmp_path / f"{number}.csv", texts=10, seed=number)
+        inbox.write(f"{number}.csv", source.read_bytes())
+    inbox.write("bad.csv", b"id,colour\n1,red\n")
+
+    def ingest_one(paths: list[Path]) -> IngestReport:
+        return ingest(paths, store, settings, key=b"k" * 32)
+
+    report = take_inbox(inbox, ingest_one, stable_seconds=0, seen=Seen())
+    assert report.troubled == {}
+    assert inbox.list("") == ["rejected", "taken"]
+    assert sum(store.read_batch(batch.digest).height for batch in store.current_corpus().batches) == 80
+    assert {name.rpartition("-")[2] for name in inbox.list("taken")} >= {f"{number}.csv" for number in range(8)}
+    assert "bad.csv.why.txt" in inbox.list("rejected")
 
 
 def test_store_that_stays_away_is_named(flaky: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

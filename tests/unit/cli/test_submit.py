@@ -3,20 +3,23 @@
 import json
 import multiprocessing
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from rewardloop.cli.looking import Looker
+from rewardloop.cli.main import app
 from rewardloop.cli.parameters import code_version, config_digest, pipeline_parameters
 from rewardloop.cli.retraining import retrain
-from rewardloop.cli.submit import Submission, submit_run
+from rewardloop.cli.submit import submit_run
 from rewardloop.config import LoadedSettings, load_settings
 from rewardloop.errors import BadInputError, RewardloopError
 from rewardloop.feedback.store import FeedbackStore
-from rewardloop.operation.claims import read_claims
+from rewardloop.operation.claims import Claim, Wanted, read_claims, take
 from rewardloop.operation.status import status
 from tests.kubeflow import Cluster, kubeflow
 from tests.unit.feedback.test_store import put
@@ -134,7 +137,7 @@ def test_nobody_trains_here_what_is_trained_there(
     first = submit_run(loaded)
     said: list[str] = []
     assert retrain(loaded, reason="by hand", say=said.append).kind == "claimed elsewhere"
-    assert f"is under way on Kubeflow Pipelines (PENDING): {cluster.url}/#/runs/details/{first.run_id}" in said[-1]
+    assert f"is under way there (PENDING): {cluster.url}/#/runs/details/{first.run_id}" in said[-1]
     [shown] = status(loaded.settings, opened(loaded), None, None).claims
     assert shown.state == "submitted"
     looker = Looker(loaded, said.append)
@@ -197,21 +200,95 @@ def test_a_registered_version_makes_it_blessed(cluster: Cluster, loaded: LoadedS
     assert (outcome.status, outcome.version) == ("blessed", "1")
 
 
-def test_when_due_asks_the_policy(cluster: Cluster, tmp_path: Path, loaded: LoadedSettings) -> None:
-    def asked(limit: int) -> Submission:
-        changed = loaded.settings.model_copy(
-            update={"trigger": loaded.settings.trigger.model_copy(update={"min_new_labels": limit})}
-        )
-        return submit_run(LoadedSettings(changed, loaded.origins, loaded.path), when_due=True)
+def triggered(loaded: LoadedSettings, **policy: Any) -> tuple[int, list[str]]:
+    """Exit code and words of ``rewardloop trigger --once --submit``."""
+    arguments = ["trigger", "--once", "--submit", "-c", "conf/smoke.yaml", "--set", "align="]
+    arguments += ["--set", f"store.url={loaded.settings.store.url}"]
+    arguments += ["--set", f"tracking.uri={loaded.settings.tracking.uri}"]
+    for name, value in policy.items():
+        arguments += ["--set", f"trigger.{name}={value}"]
+    done = CliRunner().invoke(app, arguments)
+    return done.exit_code, done.output.splitlines()
 
-    assert asked(9).words == "Not due: 8 of 9 new labels"
+
+def test_a_trigger_submits_what_is_due(cluster: Cluster, loaded: LoadedSettings) -> None:
+    assert triggered(loaded, min_new_labels=9) == (0, ["Not due: 8 of 9 new labels"])
     assert cluster.things["runs"] == []
     assert read_claims(opened(loaded).storage) == []
-    assert asked(8).run_id is not None
-    [claim] = read_claims(opened(loaded).storage)
-    assert claim.reason.startswith("8 new labels")
+    code, said = triggered(loaded, min_new_labels=8)
+    assert code == 0
+    assert said[0] == "Due: 8 new labels (trigger.min_new_labels: 8)"
+    assert said[1].startswith("Submitted retrain as ")
+    assert only_run(cluster)["runtime_config"]["parameters"]["trigger_reason"].startswith("8 new labels")
+    assert triggered(loaded)[1][0].endswith("is on Kubeflow Pipelines (PENDING)")
     cluster.finish("SUCCEEDED")
-    assert "Nothing new" in asked(1).words
+    assert triggered(loaded) == (0, ["Not due: 0 of 1 new labels"])
+    assert [claim.state for claim in read_claims(opened(loaded).storage)] == ["finished"]
+
+
+def test_a_trigger_submits_a_failed_run_again_after_a_pause(cluster: Cluster, loaded: LoadedSettings) -> None:
+    triggered(loaded)
+    cluster.finish("FAILED")
+    assert "failed on Kubeflow Pipelines (submission 1); it is submitted again at" in triggered(loaded)[1][0]
+    assert len(cluster.things["runs"]) == 1
+    assert triggered(loaded, retry_failed_seconds=0.001)[1][0].endswith("(submission 1) and is submitted again")
+    assert len(cluster.things["runs"]) == 2
+    cluster.finish("FAILED")
+    [claim] = read_claims(opened(loaded).storage)
+    # Twice the pause after the second failure.
+    words = triggered(loaded, retry_failed_seconds=3600)[1][0]
+    assert f"again at {claim.at + timedelta(hours=2):%Y-%m-%d %H:%M:%S} UTC" in words
+
+
+def test_a_trigger_takes_the_inbox_and_submits(cluster: Cluster, loaded: LoadedSettings, tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    rows = "".join(f"{n},text {n},w{n % 2},{n % 5}\n" for n in range(6))
+    (tmp_path / "inbox" / "labels.csv").write_text("id,text,labeler,score\n" + rows)
+    code, said = triggered(loaded, inbox=tmp_path / "inbox", stable_seconds=0, min_new_labels=14)
+    assert code == 0
+    assert "Due: 14 new labels (trigger.min_new_labels: 14)" in said
+    [run] = cluster.things["runs"]
+    assert run["runtime_config"]["parameters"]["corpus_digest"] == opened(loaded).current_corpus().digest
+
+
+def test_a_trigger_says_at_once_what_no_run_there_could_use(cluster: Cluster) -> None:
+    with pytest.raises(BadInputError, match=r"store.url: '\.rewardloop/store' is a folder of this machine"):
+        CliRunner().invoke(app, ["trigger", "--once", "--submit", "-c", "conf/smoke.yaml"], catch_exceptions=False)
+    assert cluster.changes == []
+
+
+def test_a_run_that_was_cut_short_here_goes_on_there_and_is_closed(cluster: Cluster, loaded: LoadedSettings) -> None:
+    store = opened(loaded)
+    wanted = Wanted(store.current_corpus().digest, config_digest(loaded, {}), "begun-here", "by hand")
+    claim = take(store.storage, loaded.settings.claims, wanted)
+    assert isinstance(claim, Claim)
+    claim.beat(ended=True)
+    assert "was not finished and goes on" in triggered(loaded)[1][0]
+    assert len(cluster.things["runs"]) == 1
+    cluster.finish("SUCCEEDED")
+    assert triggered(loaded) == (0, ["Not due: 0 of 1 new labels"])
+    [closed] = read_claims(store.storage)
+    assert (closed.run_id, closed.reason, closed.attempt) == ("begun-here", "by hand", 3)
+
+
+def test_a_repetition_is_not_credited_with_the_first_version(cluster: Cluster, loaded: LoadedSettings) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=loaded.settings.tracking.uri)
+    put(opened(loaded), loaded.settings, "c", second=1)
+    submit_run(loaded)
+    cluster.finish("SUCCEEDED")
+    [before] = read_claims(opened(loaded).storage)
+    if not client.search_registered_models("name='smoke-reward'"):
+        client.create_registered_model("smoke-reward")
+    tags = {"corpus_digest": before.corpus, "config_digest": before.config}
+    made = client.create_model_version("smoke-reward", "file:///nowhere", tags=tags)
+    assert submit_run(loaded, again="once more").run_id is not None
+    cluster.finish("SUCCEEDED")
+    submit_run(loaded)
+    outcomes = [claim.outcome for claim in read_claims(opened(loaded).storage) if claim.outcome]
+    assert [one.status for one in outcomes] == ["blessed", "not blessed"]
+    assert [one.version for one in outcomes] == [str(made.version), None]
 
 
 def test_of_many_at_once_one_submits(cluster: Cluster, loaded: LoadedSettings) -> None:

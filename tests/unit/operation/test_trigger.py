@@ -45,7 +45,7 @@ def drift_report(*, drifted: bool, at: datetime) -> DriftReport:
 
 
 def claim(
-    state: str, *, number: int = 0, corpus: str = CORPUS, days: float = 0.5, reason: str = "labels"
+    state: str, *, number: int = 0, corpus: str = CORPUS, days: float = 0.5, submitted: bool = False
 ) -> ClaimState:
     at = days_ago(days)
     return ClaimState.model_validate(
@@ -55,7 +55,7 @@ def claim(
             "config": CONFIG,
             "number": number,
             "run_id": f"run-{number}",
-            "reason": reason,
+            "reason": "labels",
             "again": None,
             "started_at": at,
             "attempt": 1,
@@ -63,6 +63,7 @@ def claim(
             "at": at,
             "last_beat": at,
             "beats": 0,
+            "submitted": submitted,
             "state": state,
         }
     )
@@ -175,7 +176,7 @@ def test_what_the_claims_say() -> None:
 
 
 def test_a_run_that_lives_elsewhere_is_left_alone() -> None:
-    there = claim("ended", reason="9 new labels, on Kubeflow Pipelines")
+    there = claim("ended", submitted=True)
     found = standing([there], CORPUS, CONFIG, NOW)
     assert found is not None
     assert not found.start

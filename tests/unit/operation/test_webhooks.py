@@ -103,6 +103,13 @@ def test_the_old_secret_counts_while_it_is_replaced(server: Server) -> None:
     assert server.post("trigger", b"{}", several).status_code == 202
 
 
+def test_a_signature_of_another_moment(server: Server) -> None:
+    headers = signed(b"{}")
+    answer = server.post("trigger", b"{}", headers | {"webhook-timestamp": str(int(headers["webhook-timestamp"]) - 10)})
+    assert answer.status_code == 401
+    assert "does not fit" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -110,7 +117,6 @@ def test_the_old_secret_counts_while_it_is_replaced(server: Server) -> None:
         ({"webhook-signature": "v1"}, "does not fit"),
         ({"webhook-signature": "\xe9"}, "does not fit"),
         ({"webhook-id": "another"}, "does not fit"),
-        ({"webhook-timestamp": str(int(time.time()) - 10)}, "does not fit"),
         ({"webhook-timestamp": "1e9"}, "expected whole seconds"),
         ({"webhook-timestamp": "²"}, "expected whole seconds"),
         ({"webhook-timestamp": "99999999999"}, "in the future; at most 300 s"),

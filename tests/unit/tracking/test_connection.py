@@ -82,3 +82,11 @@ def test_unknown_kind_of_uri(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(BadInputError, match=r"tracking\.uri.*cannot be created"):
         connect(f"sqlite:///{tmp_path}/file/mlflow.db", tmp_path, 1)
+
+
+@pytest.mark.timeout(30)  # MLflow itself would try for a minute and a half
+def test_a_database_that_does_not_answer_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"MLflow cannot use postgresql\+psycopg2://.*127\.0\.0\.1:9/.*refused"):
+        connect("postgresql+psycopg2://me@127.0.0.1:9/mlflow", tmp_path, 5)
+    with pytest.raises(BadInputError, match=r"No module named 'pg8000'; install that driver, or name one"):
+        connect("postgresql+pg8000://me@127.0.0.1:9/mlflow", tmp_path, 5)
