@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -169,8 +169,16 @@ def bucket(salt: str, document: str) -> float:
 
 def document_key(group: FeedbackGroup) -> str:
     """What must never span two splits: the prompt; without one, the document; without one, the text itself."""
-    if group.prompt:
-        return prompt_key((message.role, message.content) for message in group.prompt)
-    if group.document_id is not None:
-        return text_digest(f"{group.source or ''}\x1f{group.document_id}")
-    return text_digest("\x1e".join(sorted(normalize_text(response.content) for response in group.responses)))
+    turns = [(message.role, message.content) for message in group.prompt]
+    return document_of(turns, [response.content for response in group.responses], group.source, group.document_id)
+
+
+def document_of(
+    turns: Sequence[Sequence[str]], texts: Iterable[str], source: str | None, document_id: str | None
+) -> str:
+    """``document_key`` of a record by its parts: the prompt's (role, content) turns and the responses' texts."""
+    if turns:
+        return prompt_key((role, content) for role, content in turns)
+    if document_id is not None:
+        return text_digest(f"{source or ''}\x1f{document_id}")
+    return text_digest("\x1e".join(sorted(normalize_text(text) for text in texts)))

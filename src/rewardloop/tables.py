@@ -7,10 +7,11 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import polars as pl
 
-from rewardloop.records import FeedbackGroup, document_key
+from rewardloop.records import FeedbackGroup, document_of
 
 MESSAGES: pl.DataType = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 _VALUES: pl.DataType = pl.List(pl.Struct({"response_id": pl.String, "value": pl.Float64}))
@@ -97,39 +98,98 @@ def canonical_json(group: FeedbackGroup) -> str:
 
 def feedback_frame(groups: Iterable[tuple[str, FeedbackGroup]]) -> pl.DataFrame:
     """A ``FEEDBACK`` table from (place, group); rows keep the given order."""
-    return pl.DataFrame([_row(place, group) for place, group in groups], schema=FEEDBACK)
+    columns = FeedbackColumns()
+    for place, group in groups:
+        tree = group.model_dump(mode="json", by_alias=True, exclude_none=True)
+        columns.add(place, tree, group.labeled_at.isoformat() if group.labeled_at else None)
+    return columns.frame()
 
 
-def _row(place: str, group: FeedbackGroup) -> dict[str, object]:
-    content = json.dumps(
-        [
-            [[message.role, message.content] for message in group.prompt],
-            sorted(response.content for response in group.responses),
-        ],
-        ensure_ascii=False,
-    )
-    return {
-        "record": hashlib.sha256(canonical_json(group).encode()).hexdigest(),
-        "content": hashlib.sha256(content.encode()).hexdigest(),
-        "document": document_key(group),
-        "place": place,
-        "group_id": group.group_id,
-        "document_id": group.document_id,
-        "prompt": [message.model_dump() for message in group.prompt],
-        "responses": [response.model_dump() for response in group.responses],
-        "labels": [
-            {
-                "labeler": label.labeler,
-                "labeler_kind": label.labeler_kind,
-                "criterion": label.criterion,
-                "kind": label.kind,
-                "values": [{"response_id": key, "value": value} for key, value in label.values().items()],
-                "scale": list(label.scale) if label.kind == "rating" and label.scale else None,
-            }
-            for label in group.labels
-        ],
-        "labeled_at": group.labeled_at.isoformat() if group.labeled_at else None,
-        "segment": group.segment,
-        "source": group.source,
-        "sampling": group.sampling,
-    }
+class FeedbackColumns:
+    """A ``FEEDBACK`` table that grows row by row: flat lists, from which Arrow makes the nested columns at once."""
+
+    def __init__(self) -> None:
+        self._flat: dict[str, list[Any]] = {name: [] for name in _FLAT}
+        self._nested: dict[str, tuple[list[int], dict[str, list[Any]]]] = {
+            name: ([0], {field: [] for field in fields}) for name, fields in _NESTED.items()
+        }
+        self._value_counts = [0]
+        self._values: tuple[list[str], list[float]] = ([], [])
+
+    def add(self, place: str, tree: dict[str, Any], labeled_at: str | None) -> None:
+        """One row from a record's canonical tree (as ``canonical_json`` writes it, unset fields absent)."""
+        prompt, responses = tree["prompt"], tree["responses"]
+        turns = [[turn["role"], turn["content"]] for turn in prompt]
+        texts = [response["content"] for response in responses]
+        record = json.dumps(tree, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        content = json.dumps([turns, sorted(texts)], ensure_ascii=False)
+        flat = self._flat
+        flat["record"].append(hashlib.sha256(record.encode()).hexdigest())
+        flat["content"].append(hashlib.sha256(content.encode()).hexdigest())
+        flat["document"].append(document_of(turns, texts, tree.get("source"), tree.get("document_id")))
+        flat["place"].append(place)
+        flat["group_id"].append(tree["group_id"])
+        flat["document_id"].append(tree.get("document_id"))
+        flat["labeled_at"].append(labeled_at)
+        flat["segment"].append(tree.get("segment"))
+        flat["source"].append(tree.get("source"))
+        flat["sampling"].append(tree["sampling"])
+        self._add_nested("prompt", prompt)
+        self._add_nested("responses", responses)
+        labels = tree["labels"]
+        self._add_nested("labels", labels)
+        ids, values = self._values
+        for label in labels:
+            if label["kind"] == "choice":
+                ids += (label["chosen"], label["rejected"])
+                values += (1.0, 0.0)
+            else:
+                found = label[_VALUES_OF[label["kind"]]]
+                ids.extend(found)
+                values.extend(map(float, found.values()))
+            self._value_counts.append(len(ids))
+
+    def _add_nested(self, name: str, entries: list[dict[str, Any]]) -> None:
+        offsets, fields = self._nested[name]
+        for field, column in fields.items():
+            column.extend([entry.get(field) for entry in entries])
+        offsets.append(offsets[-1] + len(entries))
+
+    def __len__(self) -> int:
+        return len(self._flat["record"])
+
+    def frame(self) -> pl.DataFrame:
+        """The rows so far."""
+        import pyarrow as pa
+
+        def listed(offsets: list[int], fields: dict[str, Any]) -> Any:
+            arrays = [
+                column if isinstance(column, pa.Array) else pa.array(column, pa.large_string())
+                for column in fields.values()
+            ]
+            structs = pa.StructArray.from_arrays(arrays, names=list(fields))
+            return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), structs)
+
+        ids, values = self._values
+        columns: dict[str, Any] = {name: pa.array(column, pa.large_string()) for name, column in self._flat.items()}
+        for name, (offsets, fields) in self._nested.items():
+            if name == "labels":
+                known = {field: fields[field] for field in ("labeler", "labeler_kind", "criterion", "kind")}
+                valued = listed(self._value_counts, {"response_id": ids, "value": pa.array(values, pa.float64())})
+                scale = pa.array(fields["scale"], pa.large_list(pa.float64()))
+                columns[name] = listed(offsets, {**known, "values": valued, "scale": scale})
+            else:
+                columns[name] = listed(offsets, fields)
+        frame = pl.from_arrow(pa.table(columns))
+        assert isinstance(frame, pl.DataFrame)
+        return frame.select(FEEDBACK.names()).cast(FEEDBACK)
+
+
+_FLAT = [name for name, kind in FEEDBACK.items() if kind == pl.String]
+_NESTED = {
+    "prompt": ("role", "content"),
+    "responses": ("response_id", "content", "model"),
+    "labels": ("labeler", "labeler_kind", "criterion", "kind", "scale"),
+}
+_VALUES_OF = {"ranking": "ranks", "rating": "scores", "acceptable": "values"}
+"""Kind of a label -> the field with a value per response."""

@@ -1,6 +1,5 @@
 """``rewardloop golden``: fresh groups for the golden set, and how worn it is."""
 
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,11 +41,11 @@ def add(
     Formats are those of: rewardloop ingest.
     """
     from rewardloop.feedback.golden_intake import add_golden
-    from rewardloop.feedback.pseudonyms import labeler_key
+    from rewardloop.feedback.pseudonyms import store_key
     from rewardloop.feedback.store import FeedbackStore
 
     settings = read_settings(config, overrides).settings
-    key = labeler_key(os.environ.get("REWARDLOOP_LABELER_KEY"), Path(settings.home).resolve() / "labeler.key")
+    key = store_key(settings.home)
     report = add_golden(
         files,
         FeedbackStore.open(settings.store.url),

@@ -21,6 +21,8 @@ from rewardloop.config.data import (
     ValidationSettings,
 )
 from rewardloop.config.distributed import DistributedSettings
+from rewardloop.config.judge import JudgeSettings, ModelLabelerSettings, RuleSettings
+from rewardloop.config.labeling import KNOWN_ANSWER, LabelingSettings, SampledModel
 from rewardloop.config.loading import LoadedSettings, flatten, load_settings
 from rewardloop.config.operation import (
     ClaimSettings,
@@ -41,6 +43,7 @@ from rewardloop.config.placement import (
     TolerationSettings,
     VolumeSettings,
 )
+from rewardloop.config.privacy import PrivacySettings, RedactedKind
 from rewardloop.config.profiles import PROFILES
 from rewardloop.config.promotion import GateSettings, PromotionSettings, TrackingSettings
 from rewardloop.config.reward_model import (
@@ -59,6 +62,7 @@ from rewardloop.errors import without_password
 __all__ = [
     "EXECUTION",
     "HOME_VARIABLE",
+    "KNOWN_ANSWER",
     "OPERATION",
     "PLACES",
     "PROFILES",
@@ -75,8 +79,11 @@ __all__ = [
     "GateSettings",
     "GenerationSettings",
     "HousekeepingSettings",
+    "JudgeSettings",
     "KlSettings",
+    "LabelingSettings",
     "LoadedSettings",
+    "ModelLabelerSettings",
     "ModelSettings",
     "NotificationSettings",
     "PlacementSettings",
@@ -84,10 +91,14 @@ __all__ = [
     "PolicyGateSettings",
     "PpoSettings",
     "PreferenceSettings",
+    "PrivacySettings",
     "PromotionSettings",
+    "RedactedKind",
     "ReliabilitySettings",
     "RetrySettings",
     "ReviewSettings",
+    "RuleSettings",
+    "SampledModel",
     "ScheduleSettings",
     "SegmentSettings",
     "ServingSettings",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rewardloop.config.base import Positive, Section, Share
+from rewardloop.config.judge import ModelLabelerSettings
 
 Alpha = Annotated[float, Field(ge=-1, le=1)]
 
@@ -16,6 +17,8 @@ class StoreSettings(Section):
     """Local path, or an fsspec URL of a store with conditional creates: s3:// or gs://."""
     max_read_bytes: Positive = 1 << 30
     """Most bytes that one ingest, or one file of texts, may come to once unpacked: a small archive can be a bomb."""
+    max_row_characters: Positive = 1 << 24
+    """Most characters of one row of feedback; rows are held one at a time, files never."""
 
 
 class SplitSettings(Section):
@@ -131,4 +134,5 @@ class PreferenceSettings(Section):
     min_agreement: dict[str, Alpha] | Alpha | None = None
     """Krippendorff's alpha below which a criterion is refused, for each criterion or one for all; None: reported."""
     reliability: ReliabilitySettings = ReliabilitySettings()
+    model_labelers: ModelLabelerSettings = ModelLabelerSettings()
     segments: SegmentSettings = SegmentSettings()

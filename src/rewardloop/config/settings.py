@@ -16,6 +16,8 @@ from rewardloop.config.data import (
 )
 from rewardloop.config.distributed import DistributedSettings
 from rewardloop.config.execution import RunnerSettings
+from rewardloop.config.judge import JudgeSettings
+from rewardloop.config.labeling import LabelingSettings
 from rewardloop.config.operation import (
     ClaimSettings,
     HousekeepingSettings,
@@ -25,6 +27,7 @@ from rewardloop.config.operation import (
     WebhookSettings,
 )
 from rewardloop.config.placement import PlacementSettings
+from rewardloop.config.privacy import PrivacySettings
 from rewardloop.config.promotion import GateSettings, PromotionSettings, TrackingSettings
 from rewardloop.config.reward_model import EvaluationSettings, ModelSettings, ThresholdSettings, TrainingSettings
 from rewardloop.config.serving import DriftSettings, ServingSettings
@@ -42,6 +45,9 @@ OPERATION = {
     "drift",
     "notifications",
     "housekeeping",
+    "privacy",
+    "judge",
+    "labeling",
 }
 """Sections that say how rewardloop is run; no model comes out differently for them."""
 
@@ -80,6 +86,9 @@ class Settings(Section):
     drift: DriftSettings = DriftSettings()
     notifications: NotificationSettings = NotificationSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    labeling: LabelingSettings = LabelingSettings()
+    judge: JudgeSettings = JudgeSettings()
 
     @field_validator("home")
     @classmethod

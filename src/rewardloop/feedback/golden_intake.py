@@ -16,7 +16,9 @@ import polars as pl
 
 from rewardloop.config import Settings
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.ingest import IngestReport, check_key, check_refused, ingest
+from rewardloop.feedback.forgotten import copy_list
+from rewardloop.feedback.ingest import check_key, check_refused, ingest
+from rewardloop.feedback.ingest_report import IngestReport
 from rewardloop.feedback.store import BatchManifest, FeedbackStore, batch_digest
 from rewardloop.feedback.store_files import GoldenGeneration
 from rewardloop.records import normalize_text
@@ -94,7 +96,7 @@ def add_golden(
             "rewardloop ingest FILE"
         )
     store.check_splits(settings.splits)
-    staged = _stage(paths, settings, key, format, options or {}, columns or {}, say, progress)
+    staged = _stage(paths, store, settings, key, format, options or {}, columns or {}, say, progress)
     if staged.frame is None or staged.manifest is None:
         return _report(None, None, {}, [], staged)
     why = _refusals(staged.frame, store)
@@ -117,6 +119,7 @@ def add_golden(
 
 def _stage(
     paths: Sequence[Path],
+    store: FeedbackStore,
     settings: Settings,
     key: bytes,
     format: str,
@@ -128,6 +131,7 @@ def _stage(
     """Read the files as an ingest would, into a store of their own."""
     with tempfile.TemporaryDirectory() as folder:
         own = FeedbackStore.open(folder)
+        copy_list(store.storage, own.storage)
         report = ingest(
             paths, own, settings, key=key, format=format, options=options, columns=columns, say=say, progress=progress
         )

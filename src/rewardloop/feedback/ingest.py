@@ -30,47 +30,17 @@ from rewardloop.feedback.importers.base import (
     length_problem,
 )
 from rewardloop.feedback.importers.table import Table
+from rewardloop.feedback.importers.whole import tables_of
+from rewardloop.feedback.ingest_large import is_large, keep_new, read_large, temporary_folder, write_rows
+from rewardloop.feedback.ingest_report import IngestReport
+from rewardloop.feedback.protection import Protection
 from rewardloop.feedback.pseudonyms import key_fingerprint, pseudonymized, pseudonymized_row
 from rewardloop.feedback.reading import Source, read_sources
-from rewardloop.feedback.store import BatchManifest, FeedbackStore, SourceFile, batch_digest
+from rewardloop.feedback.store import BatchManifest, FeedbackStore, SourceFile, batch_digest, records_digest
 from rewardloop.tables import feedback_frame
 
 _SHOWN_REASONS = 5
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """What an ingest did: rows_in = rows_taken + rows_quarantined + rows_duplicate + the sum of skipped."""
-
-    digest: str | None
-    """The new batch; None when there was nothing new, and no batch was written."""
-    importer: str
-    importer_reason: str
-    rows_in: int
-    rows_taken: int
-    rows_quarantined: int
-    rows_duplicate: int
-    groups: int
-    labels: int
-    labelers: int | None
-    reasons: list[str]
-    """The first reasons for quarantine, with their places."""
-    skipped: dict[str, int] = field(default_factory=dict)
-    """Why nobody judged anything in them -> rows."""
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        counts = f"{self.rows_quarantined:,} quarantined, {self.rows_duplicate:,} duplicates"
-        counts += "".join(f", {rows:,} {reason}" for reason, rows in self.skipped.items())
-        if self.digest is None:
-            return f"nothing new in {self.rows_in:,} rows ({counts}): no batch was written"
-        who = "anonymous labelers" if self.labelers is None else f"{self.labelers:,} labelers"
-        return (
-            f"batch {self.digest[:12]}: {self.rows_in:,} rows = {self.rows_taken:,} taken, {counts}; "
-            f"{self.groups:,} groups, {self.labels:,} labels by {who}"
-        )
 
 
 @dataclass
@@ -81,6 +51,7 @@ class _Sorted:
     rejected: list[Rejected] = field(default_factory=list)
     repeated: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def ingest(
@@ -113,57 +84,131 @@ def ingest(
             share of unusable rows than ``validation.max_failed_share``. Nothing is written then.
     """
     store.check_splits(settings.splits)
-    sources = read_sources(paths, limit=settings.store.max_read_bytes)
-    tables = [Table.of(source, store.storage) for source in sources]
+    sources = read_sources(paths, limit=settings.store.max_read_bytes, max_row=settings.store.max_row_characters)
+    tables = tables_of(sources, format, store.storage)
     choice = choose(tables, format, options or {}, columns or {})
     say(f"{', '.join(path.name for path in paths)}: format {choice.importer.name} ({choice.reason})")
 
     earlier = _ingested_before(store, sources, choice, key)
     if earlier:
         return earlier
-    found = _Sorted()
-    for table in tables:
-        outcomes = choice.importer.read(table, choice.options, settings.validation)
-        _sort(_bar(outcomes, f"reading {table.name}", progress), settings.validation, found)
-    taken_rows = sum(len(taken.rows) for taken in found.taken)
-    judged = taken_rows + len(found.rejected) + found.repeated
-    _check_share(found.rejected, judged, settings.validation.max_failed_share)
-    rows_in = judged + found.skipped.total()
+    protection = Protection.of(store.storage, settings.privacy, key)
+    with temporary_folder() as folder:
+        if protection.is_idle and is_large(sources, choice):
+            read = _read_large(sources, choice, settings, store, key, Path(folder))
+        else:
+            outcomes = (
+                _bar(protection.over(choice.importer.read(table, choice.options, settings.validation)), table, progress)
+                for table in tables
+            )
+            read = _read_rows(outcomes, settings, store, key)
+        return _commit(read, sources, choice, settings, store, key, protection)
 
-    groups = ((taken.rows[0].place, pseudonymized(taken.group, key)) for taken in found.taken)
-    frame = feedback_frame(_bar(groups, "taking groups", progress, len(found.taken)))
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read. ``records`` are the new ones; ``judged`` counts rows in which somebody judged something."""
+
+    records: pl.Series
+    rows_taken: int
+    judged: int
+    labels: int
+    labelers: int | None
+    rejected: list[Rejected]
+    skipped: Mapping[str, int]
+    rows: pl.DataFrame | Path
+    """``FEEDBACK`` rows, or a Parquet file of them."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def _read_rows(outcomes: Iterable[Iterable[Outcome]], settings: Settings, store: FeedbackStore, key: bytes) -> _Read:
+    """Row by row, from the outcomes of each file."""
+    found = _Sorted()
+    for of_file in outcomes:
+        _sort(of_file, settings.validation, found)
+    judged = sum(len(taken.rows) for taken in found.taken) + len(found.rejected) + found.repeated
+    _check_share(found.rejected, judged, settings.validation.max_failed_share)
+    frame = feedback_frame((taken.rows[0].place, pseudonymized(taken.group, key)) for taken in found.taken)
     sizes = pl.Series([len(taken.rows) for taken in found.taken], dtype=pl.Int64)
-    known = pl.Series(sorted(store.record_hashes()), dtype=pl.String)
-    new = frame["record"].is_first_distinct() & ~frame["record"].is_in(known.implode())
-    frame, rows_taken = frame.filter(new), int(sizes.filter(new).sum())
-    quarantined = [_quarantined(rejected, key) for rejected in found.rejected]
-    if frame.is_empty():
+    new = frame["record"].is_first_distinct() & ~frame["record"].is_in(store.known_records().implode())
+    frame = frame.filter(new)
+    return _Read(
+        records=frame["record"],
+        rows_taken=int(sizes.filter(new).sum()),
+        judged=judged,
+        labels=int(frame["labels"].list.len().sum()),
+        labelers=_labelers(frame),
+        rejected=found.rejected,
+        skipped=found.skipped,
+        rows=frame,
+        left_out=found.left_out,
+    )
+
+
+def _read_large(
+    sources: list[Source], choice: Choice, settings: Settings, store: FeedbackStore, key: bytes, folder: Path
+) -> _Read:
+    """The same of large files of canonical records, out of memory."""
+    found = read_large(sources, choice, settings, key, folder)
+    judged = int(found.index["kept"].sum()) + len(found.rejected) + found.repeated
+    _check_share(found.rejected, judged, settings.validation.max_failed_share)
+    new = keep_new(found, store.known_records())
+    target = folder / "records.parquet"
+    labels, labelers = write_rows(found, new, target) if len(new) else (0, None)
+    return _Read(
+        records=new["record"],
+        rows_taken=len(new),
+        judged=judged,
+        labels=labels,
+        labelers=labelers,
+        rejected=found.rejected,
+        skipped=found.skipped,
+        rows=target,
+    )
+
+
+def _commit(
+    read: _Read,
+    sources: list[Source],
+    choice: Choice,
+    settings: Settings,
+    store: FeedbackStore,
+    key: bytes,
+    protection: Protection,
+) -> IngestReport:
+    """Quarantine what was rejected, and write the rest as one batch."""
+    rows_in = read.judged + sum(read.skipped.values())
+    quarantined = [_quarantined(rejected, key) for rejected in read.rejected]
+    if read.records.is_empty():
         if quarantined:  # no batch to file them under: the files they came in name the place
             store.quarantine(batch_digest([source.sha256 for source in sources]), "rows", quarantined)
-        return _nothing_new(choice, rows_in, found.rejected, found.skipped)
-    digest = batch_digest(frame["record"].to_list())
+        return _nothing_new(choice, rows_in, read.rejected, read.skipped)
+    digest = records_digest(read.records)
     check_refused(store, digest)
     report = IngestReport(
         digest=digest,
         importer=choice.importer.name,
         importer_reason=choice.reason,
         rows_in=rows_in,
-        rows_taken=rows_taken,
-        rows_quarantined=len(found.rejected),
-        rows_duplicate=judged - rows_taken - len(found.rejected),
-        groups=frame.height,
-        labels=int(frame["labels"].list.len().sum()),
-        labelers=_labelers(frame),
-        reasons=[_reason(rejected) for rejected in found.rejected[:_SHOWN_REASONS]],
-        skipped=dict(found.skipped),
+        rows_taken=read.rows_taken,
+        rows_quarantined=len(read.rejected),
+        rows_duplicate=read.judged - read.rows_taken - len(read.rejected),
+        groups=len(read.records),
+        labels=read.labels,
+        labelers=read.labelers,
+        reasons=[_reason(rejected) for rejected in read.rejected[:_SHOWN_REASONS]],
+        skipped=dict(read.skipped),
+        left_out=dict(read.left_out),
+        redacted=dict(protection.redacted),
+        labels_forgotten=protection.labels,
     )
-    manifest = _manifest(report, digest, choice, sources, settings, key)
+    manifest = _manifest(report, digest, choice, sources, settings, key, protection)
     check_key(store, manifest)
     if quarantined:
         store.quarantine(digest, "rows", quarantined)
-    if not store.write_batch(frame, manifest):
+    if not store.write_batch(read.rows, manifest):
         # Another ingest of the same rows has committed them since this one looked.
-        return _nothing_new(choice, rows_in, found.rejected, found.skipped)
+        return _nothing_new(choice, rows_in, read.rejected, read.skipped)
     return report
 
 
@@ -200,8 +245,8 @@ def _nothing_new(choice: Choice, rows_in: int, rejected: list[Rejected], skipped
     )
 
 
-def _bar(things: Iterable[_T], what: str, shown: bool, total: int | None = None) -> Iterator[_T]:
-    return iter(tqdm(things, desc=what, total=total, unit=" rows", delay=2, disable=not shown))
+def _bar(things: Iterable[_T], table: Table, shown: bool) -> Iterator[_T]:
+    return iter(tqdm(things, desc=f"reading {table.name}", unit=" rows", delay=2, disable=not shown))
 
 
 def _sort(outcomes: Iterable[Outcome], limits: ValidationSettings, found: _Sorted) -> None:
@@ -220,6 +265,7 @@ def _sort(outcomes: Iterable[Outcome], limits: ValidationSettings, found: _Sorte
                 found.rejected += [Rejected(row, problem) for row in outcome.rows]
             else:
                 by_id.setdefault(outcome.group.group_id, []).append(outcome)
+                found.left_out.update(outcome.left_out)
     for group_id, same_id in by_id.items():
         contents = {(taken.group.prompt, taken.group.responses) for taken in same_id}
         if len(contents) == 1:
@@ -252,13 +298,19 @@ def _labelers(frame: pl.DataFrame) -> int | None:
 
 
 def _manifest(
-    report: IngestReport, digest: str, choice: Choice, sources: list[Source], settings: Settings, key: bytes
+    report: IngestReport,
+    digest: str,
+    choice: Choice,
+    sources: list[Source],
+    settings: Settings,
+    key: bytes,
+    protection: Protection,
 ) -> BatchManifest:
     return BatchManifest(
         digest=digest,
         ingested_at=datetime.now(UTC),
         rewardloop=__version__,
-        sources=[SourceFile(name=source.name, sha256=source.sha256) for source in sources],
+        sources=[SourceFile(name=protection.text(source.name), sha256=source.sha256) for source in sources],
         importer=report.importer,
         importer_reason=report.importer_reason,
         options=choice.options.model_dump(mode="json"),
@@ -267,11 +319,14 @@ def _manifest(
         rows_quarantined=report.rows_quarantined,
         rows_duplicate=report.rows_duplicate,
         skipped=report.skipped,
+        left_out=report.left_out,
         groups=report.groups,
         labels=report.labels,
         labelers=report.labelers,
         labeler_key=key_fingerprint(key) if report.labelers else None,
         splits=settings.splits,
+        redacted=dict(protection.redacted),
+        forgetting=protection.forgotten.sequence,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from rewardloop.errors import BadInputError
+from rewardloop.feedback.forgotten import read_forgotten
 from rewardloop.feedback.store import FeedbackStore
 
 
@@ -13,8 +14,12 @@ def known_batches(tags: Mapping[str, str], store: str) -> frozenset[str]:
         tags: of the version.
         store: URL of the feedback store.
     """
+    opened = FeedbackStore.open(store)
     try:
-        corpus = FeedbackStore.open(store).read_corpus(tags["corpus_digest"])
+        corpus = opened.read_corpus(tags["corpus_digest"])
     except BadInputError:
         return frozenset()
-    return frozenset(batch.digest for batch in corpus.batches)
+    # What is in the place of a batch in which something was forgotten is no news to the version.
+    forgotten = read_forgotten(opened.storage)
+    known = frozenset(batch.digest for batch in corpus.batches)
+    return known | {digest for one in known if (digest := forgotten.current(one)) is not None}

@@ -7,6 +7,7 @@ labelers can be told apart across batches; without the key an id cannot be teste
 import hashlib
 import hmac
 import math
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,14 @@ from rewardloop.feedback.importers.base import LabelerId
 from rewardloop.records import FeedbackGroup
 from rewardloop.storage import Storage
 
+KEY_VARIABLE, KEY_FILE = "REWARDLOOP_LABELER_KEY", "labeler.key"
+"""Where the key of a store is found: the variable first, then the file in ``home``."""
 _SHORTEST_KEY = 16
+
+
+def store_key(home: str | Path) -> bytes:
+    """The key by the environment, else of the file in ``home``, made when absent; errors as ``labeler_key``."""
+    return labeler_key(os.environ.get(KEY_VARIABLE), Path(home).resolve() / KEY_FILE)
 
 
 def labeler_key(env_value: str | None, path: Path) -> bytes:
@@ -26,7 +34,7 @@ def labeler_key(env_value: str | None, path: Path) -> bytes:
         BadInputError: the key is shorter than 16 characters, or the file cannot be read or written.
     """
     if env_value is not None:
-        return _checked(env_value.encode(), "REWARDLOOP_LABELER_KEY")
+        return _checked(env_value.encode(), KEY_VARIABLE)
     if not path.exists():
         Storage.open(str(path.parent.absolute())).create(path.name, secrets.token_hex(32).encode(), mode=0o600)
     try:

@@ -3,6 +3,9 @@
 In: a batch as a ``FEEDBACK`` table. Out: a pandas table with the same number of rows in the same order.
 """
 
+from collections.abc import Collection, Iterator
+
+import numpy as np
 import pandas as pd
 import polars as pl
 
@@ -10,14 +13,40 @@ _CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 _KINDS = ["ranking", "rating", "choice", "acceptable"]
 
 
-def row_facts(batch: pl.DataFrame) -> pd.DataFrame:
-    """Facts of each group, vectorized over the batch.
+SLICE = 1 << 15
+"""Rows whose labels and texts are taken apart at a time."""
+
+
+def row_facts(batch: pl.DataFrame | pl.LazyFrame) -> pd.DataFrame:
+    """Facts of each group, vectorized over slices of the batch.
 
     Columns: group_id, content; missing_texts (how many); prompt_characters, longest_response; shortest_response
     (without white space around it, as importers count it; null without responses); control_characters (how many);
     repeats_response (whether); labels (people, or labels without identity, on the criterion that has most of them);
     kinds_known, values_finite, ranks_valid, inside_scale (whether).
     """
+    facts = pl.concat([_own_facts(rows) for rows in slices(batch)])
+    # Files with one row per vote give one group per vote; its content is what people judged together.
+    return facts.with_columns(pl.col("labels").sum().over("content")).to_pandas()
+
+
+def slices(batch: pl.DataFrame | pl.LazyFrame, without: Collection[int] = ()) -> Iterator[pl.DataFrame]:
+    """The rows but some, some thousands at a time; one empty slice where there are none.
+
+    Args:
+        batch: rows of one batch.
+        without: numbers of rows to leave out. (After a filter the file would be read from its start for every slice.)
+    """
+    count = batch.lazy().select(pl.len()).collect().item()
+    gone = np.fromiter(without, dtype=np.int64, count=len(without))
+    for start in range(0, max(count, 1), SLICE):
+        rows = batch.lazy().slice(start, SLICE).collect()
+        here = np.ones(len(rows), dtype=bool)
+        here[gone[(gone >= start) & (gone < start + len(rows))] - start] = False
+        yield rows if here.all() else rows.filter(pl.Series(here))
+
+
+def _own_facts(batch: pl.DataFrame) -> pl.DataFrame:
     rows = batch.with_row_index("row")
     content = pl.col("content")
     responses = (
@@ -63,14 +92,12 @@ def row_facts(batch: pl.DataFrame) -> pd.DataFrame:
             "longest_response",
             control.alias("control_characters"),
             "repeats_response",
-            # Files with one row per vote give one group per vote; its content is what people judged together.
-            pl.col("labels").fill_null(0).sum().over("content"),
+            pl.col("labels").fill_null(0),
             "kinds_known",
             "values_finite",
             "ranks_valid",
             "inside_scale",
         )
-        .to_pandas()
     )
 
 

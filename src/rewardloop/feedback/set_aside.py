@@ -6,10 +6,13 @@ follows from the batch and the salt alone, so an interrupted first ingest ends t
 
 import hashlib
 import math
+from typing import TypeVar
 
 import polars as pl
 
 from rewardloop.config import SplitSettings
+
+_Frame = TypeVar("_Frame", pl.DataFrame, pl.LazyFrame)
 
 
 def _order(salt: str, purpose: str, text: str) -> str:
@@ -23,7 +26,7 @@ def choose_golden_documents(batch: pl.DataFrame, splits: SplitSettings) -> list[
     return sorted(sorted(documents, key=lambda document: _order(splits.salt, "golden", document))[:count])
 
 
-def golden_rows(batch: pl.DataFrame, documents: list[str]) -> pl.DataFrame:
+def golden_rows(batch: _Frame, documents: list[str]) -> _Frame:
     """The randomly sampled groups of the golden documents."""
     return batch.filter(pl.col("document").is_in(documents) & (pl.col("sampling") == "random"))
 

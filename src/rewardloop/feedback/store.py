@@ -9,6 +9,7 @@ import io
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 
 from rewardloop.config import CorpusSettings, SplitSettings
 from rewardloop.errors import BadInputError
+from rewardloop.feedback.forgotten import ForgottenList, batches_in_force, read_forgotten
 from rewardloop.feedback.set_aside import choose_anchors, choose_golden_documents, golden_rows
 from rewardloop.feedback.store_files import (
     NORMALIZATION,
@@ -30,12 +32,22 @@ from rewardloop.feedback.store_files import (
     StoreFile,
     batch_digest,
     corpus_digest,
+    records_digest,
     window_text,
 )
 from rewardloop.storage import Storage
 from rewardloop.tables import FEEDBACK
 
-__all__ = ["BatchManifest", "Corpus", "CorpusBatch", "FeedbackStore", "SourceFile", "batch_digest", "corpus_digest"]
+__all__ = [
+    "BatchManifest",
+    "Corpus",
+    "CorpusBatch",
+    "FeedbackStore",
+    "SourceFile",
+    "batch_digest",
+    "corpus_digest",
+    "records_digest",
+]
 
 _M = TypeVar("_M", bound=StoreFile)
 
@@ -53,7 +65,10 @@ class FeedbackStore:
 
     # Batches ---------------------------------------------------------------------------------------------------------
     def batches(self) -> list[BatchManifest]:
-        """Committed batches, oldest first."""
+        """Committed batches, oldest first; of those in which something was forgotten, what is in their place."""
+        return batches_in_force(self.storage, self._manifests)
+
+    def _manifests(self) -> list[BatchManifest]:
         names = (f"batches/{name}/manifest.json" for name in self.storage.list("batches"))
         found = (self._read_model(BatchManifest, name) for name in names)
         return sorted((batch for batch in found if batch), key=lambda batch: (batch.ingested_at, batch.digest))
@@ -71,25 +86,49 @@ class FeedbackStore:
     def read_batch(self, digest: str) -> pl.DataFrame:
         """Records of a committed batch (``FEEDBACK``), checked against the digest."""
         if self._read_model(BatchManifest, f"batches/{digest}/manifest.json") is None:
-            raise BadInputError(f"batch {digest[:12]!r}: no such batch in {self.storage.url}")
+            forgotten = digest in read_forgotten(self.storage).replacements()
+            why = "; something in it was forgotten, another is in its place: start the run again" if forgotten else ""
+            raise BadInputError(f"batch {digest[:12]!r}: no such batch in {self.storage.url}{why}")
         name = f"batches/{digest}/records.parquet"
         frame = self._read_frame(name)
-        if frame.schema != FEEDBACK or batch_digest(frame["record"].to_list()) != digest:
+        if frame.schema != FEEDBACK or records_digest(frame["record"]) != digest:
             raise BadInputError(f"{self.storage.path(name)}: was changed after ingest; restore it from a copy")
         return frame
 
+    def scan_batch(self, digest: str) -> pl.LazyFrame:
+        """``read_batch`` for large batches: the same checks, but rows are read only when asked for."""
+        name = f"batches/{digest}/records.parquet"
+        if self._read_model(BatchManifest, f"batches/{digest}/manifest.json") is None:
+            return self.read_batch(digest).lazy()  # says why there is none
+        rows = self._scan(name)
+        try:
+            sound = (
+                rows.collect_schema() == FEEDBACK
+                and records_digest(rows.select("record").collect()["record"]) == digest
+            )
+        except pl.exceptions.PolarsError as error:
+            raise BadInputError(f"{self.storage.path(name)}: cannot be read: {error}; restore it") from error
+        if not sound:
+            raise BadInputError(f"{self.storage.path(name)}: was changed after ingest; restore it from a copy")
+        return rows
+
     def record_hashes(self) -> set[str]:
         """Hashes of all records that the next corpus has: those of a refused batch may come again, corrected."""
-        inside = self.current_corpus().batches
-        frames = (self._read_frame(f"batches/{batch.digest}/records.parquet", ["record"]) for batch in inside)
-        return {record for frame in frames for record in frame["record"].to_list()}
+        return set(self.known_records())
 
-    def write_batch(self, frame: pl.DataFrame, manifest: BatchManifest) -> bool:
-        """Commit a batch; False when a batch with this digest is there already."""
+    def known_records(self) -> pl.Series:
+        """``record_hashes`` as a column: a million of them take a fifth of the memory."""
+        inside = self.current_corpus().batches
+        frames = [self._read_frame(f"batches/{batch.digest}/records.parquet", ["record"]) for batch in inside]
+        return pl.concat([pl.Series("record", [], pl.String), *(frame["record"] for frame in frames)]).unique()
+
+    def write_batch(self, rows: pl.DataFrame | Path, manifest: BatchManifest) -> bool:
+        """Commit a batch, given as ``FEEDBACK`` rows or as a Parquet file of them; False when it is there already."""
         name = f"batches/{manifest.digest}/manifest.json"
         if self.storage.exists(name):
             return False
-        self.storage.write(f"batches/{manifest.digest}/records.parquet", _parquet(frame))
+        data = _parquet(rows) if isinstance(rows, pl.DataFrame) else rows.read_bytes()
+        self.storage.write(f"batches/{manifest.digest}/records.parquet", data)
         created = self._create_model(name, manifest)
         self._splits_file()
         self._complete_set_aside()
@@ -142,6 +181,9 @@ class FeedbackStore:
                 inside.append((batch, accepted_by))
             else:
                 left_out[batch.digest] = "refused: " + "; ".join(refusal)
+        forgotten = read_forgotten(self.storage)
+        left_out |= {batch.digest: why for batch, _ in inside if (why := forgotten.unchecked(batch))}
+        inside = [(batch, by) for batch, by in inside if batch.digest not in left_out]
         window = window_text(wanted)
         if inside and wanted.days is not None:
             oldest = inside[-1][0].ingested_at - timedelta(days=wanted.days)
@@ -209,11 +251,18 @@ class FeedbackStore:
         kept, data = self._splits_file(), self._read("golden/documents.json")
         if kept is None or data is None:
             return []
-        founded = self.batch(kept.first_batch).ingested_at
-        first = GoldenGeneration(batch=kept.first_batch, documents=json.loads(data), added_at=founded)
+        forgotten = read_forgotten(self.storage)
+        first = self._first_generation(kept.first_batch, json.loads(data), forgotten)
         names = (f"golden/added/{name}" for name in self.storage.list("golden/added"))
         added = [found for name in names if (found := self._read_model(GoldenGeneration, name))]
+        added = [one.model_copy(update={"batch": forgotten.current(one.batch) or one.batch}) for one in added]
         return [first, *sorted(added, key=lambda one: (one.added_at, one.batch))]
+
+    def _first_generation(self, batch: str, documents: list[str], forgotten: ForgottenList) -> GoldenGeneration:
+        """The first batch's share, whatever was forgotten of that batch since."""
+        current, replaced = forgotten.current(batch), forgotten.replacements().get(batch)
+        founded = replaced.ingested_at if replaced else self.batch(batch).ingested_at
+        return GoldenGeneration(batch=current or batch, documents=documents, added_at=founded)
 
     def add_golden_generation(self, generation: GoldenGeneration) -> bool:
         """Set documents aside for ever, before their batch is written; False when the batch's are there already."""
@@ -247,9 +296,9 @@ class FeedbackStore:
         kept = self._splits_file()
         if kept is None:
             return
-        first = self.read_batch(kept.first_batch)
-        documents = choose_golden_documents(first, kept.splits)
-        golden = golden_rows(first, documents)
+        first = self.scan_batch(kept.first_batch)
+        documents = choose_golden_documents(first.select("document", "sampling").collect(), kept.splits)
+        golden = golden_rows(first, documents).collect()
         self.storage.create("golden/records.parquet", _parquet(golden))
         self.storage.create("golden/documents.json", json.dumps(documents, indent=1).encode())
         self.storage.create("anchors/responses.parquet", _parquet(choose_anchors(golden, kept.splits)))
@@ -274,6 +323,12 @@ class FeedbackStore:
 
     def _create_model(self, name: str, model: StoreFile) -> bool:
         return self.storage.create(name, _json(model))
+
+    def _scan(self, name: str) -> pl.LazyFrame:
+        data = Path(self.storage.path(name)) if self.storage.is_local else self._read(name)
+        if data is None or (isinstance(data, Path) and not data.exists()):
+            raise BadInputError(f"{self.storage.path(name)}: is missing; restore it from a copy")
+        return pl.scan_parquet(data if isinstance(data, Path) else io.BytesIO(data))
 
     def _read_frame(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
         data = self._read(name)

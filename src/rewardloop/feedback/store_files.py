@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from rewardloop.config import CorpusSettings, SplitSettings
@@ -12,6 +13,7 @@ from rewardloop.config import CorpusSettings, SplitSettings
 NORMALIZATION = "nfkc-casefold-spaces-1"
 """Names what ``rewardloop.records.normalize_text`` does; a change of it needs another name."""
 
+_SLICE = 1 << 16
 _WINDOW = r"^(all|last \S+ days|decay \S+ days)$"
 
 
@@ -50,6 +52,8 @@ class BatchManifest(StoreFile):
     rows_duplicate: int
     skipped: dict[str, int] = Field(default_factory=dict)
     """Why nobody judged anything in them -> rows."""
+    left_out: dict[str, int] = Field(default_factory=dict)
+    """Why something inside rows that were taken is in no label -> how often."""
     groups: int
     labels: int
     labelers: int | None
@@ -58,6 +62,12 @@ class BatchManifest(StoreFile):
     """Fingerprint of the key that made the pseudonyms; None without identities."""
     splits: SplitSettings
     """The split settings at ingest: those of the store's first batch become the store's."""
+    redacted: dict[str, int] = Field(default_factory=dict)
+    """What was taken out of texts -> how often."""
+    forgetting: int = 0
+    """The last forgetting whose list it was made by; see ``rewardloop.feedback.forgotten``."""
+    replaces: str | None = None
+    """The batch that this one was made of when something in it was forgotten; counts of rows are still that one's."""
 
     @property
     def source(self) -> str:
@@ -130,6 +140,14 @@ class GoldenUse(StoreFile):
 def batch_digest(records: Iterable[str]) -> str:
     """Content address of a batch: SHA-256 over its sorted record hashes."""
     return hashlib.sha256("\n".join(sorted(records)).encode()).hexdigest()
+
+
+def records_digest(records: pl.Series) -> str:
+    """``batch_digest`` of a column of record hashes, which is never held as Python's strings."""
+    digest, ordered = hashlib.sha256(), records.sort()
+    for start in range(0, len(ordered), _SLICE):
+        digest.update((("\n" if start else "") + "\n".join(ordered.slice(start, _SLICE))).encode())
+    return digest.hexdigest()
 
 
 def corpus_digest(batches: Iterable[CorpusBatch], window: str = "all") -> str:

@@ -26,7 +26,8 @@ class BatchResult:
     """What validation found in one batch."""
 
     digest: str
-    kept: pl.DataFrame
+    kept: pl.Series
+    """Numbers of the rows that passed."""
     failed: list[tuple[int, str]] = field(default_factory=list)
     """(row of the batch, reasons in words)."""
     lines: list[ExpectationLine] = field(default_factory=list)
@@ -55,27 +56,25 @@ class Validator:
         self._action = UpdateDataDocsAction(name="data_docs", site_names=["rewardloop"])
         self._source = self._context.data_sources.add_pandas("batches")
 
-    def judge(self, digest: str, batch: pl.DataFrame) -> BatchResult:
+    def judge(self, digest: str, batch: pl.DataFrame | pl.LazyFrame) -> BatchResult:
         """Judge one batch: its rows first, then the batch as a whole without its failed rows."""
+        settings = _as_labeled(self.settings, batch)
         reasons: dict[int, list[str]] = {}
         lines = []
-        for result in self._run(f"rows-{digest[:12]}", row_facts(batch), row_expectations(self.settings)):
+        place = batch.lazy().select("place").collect()["place"]
+        rows = len(place)
+        for result in self._run(f"rows-{digest[:12]}", row_facts(batch), row_expectations(settings)):
             wrong = [int(row) for row in result.result.get("unexpected_index_list") or []]
             meta = result.expectation_config.meta
             for row in wrong:
                 reasons.setdefault(row, []).append(meta["found"])
-            places = [str(batch["place"][row]) for row in wrong[:_EXAMPLES]]
-            lines.append(_line(digest, "row", result, meta["expected"], len(batch), len(wrong), examples=places))
+            places = [str(place[row]) for row in wrong[:_EXAMPLES]]
+            lines.append(_line(digest, "row", result, meta["expected"], rows, len(wrong), examples=places))
         failed = sorted((row, "; ".join(dict.fromkeys(found))) for row, found in reasons.items())
-        kept = batch.with_row_index("row").filter(~pl.col("row").is_in(list(reasons))).drop("row")
-        verdict = BatchResult(digest, kept, failed, lines)
-        whole = batch_facts(
-            kept,
-            self.criterion,
-            len(failed) / max(len(batch), 1),
-            with_agreement=self.settings.min_agreement is not None,
-        )
-        for result in self._run(f"batch-{digest[:12]}", whole, batch_expectations(self.settings, self.criterion)):
+        numbers = pl.int_range(rows, dtype=pl.UInt32, eager=True)
+        verdict = BatchResult(digest, numbers.filter(~numbers.is_in(list(reasons))), failed, lines)
+        whole = batch_facts(batch, self.criterion, without=reasons, with_agreement=settings.min_agreement is not None)
+        for result in self._run(f"batch-{digest[:12]}", whole, batch_expectations(settings, self.criterion)):
             column, meta = result.expectation_config.kwargs.get("column"), result.expectation_config.meta
             observed = None if column is None else _shown(column, whole[column].iloc[0])
             wanted = f"{meta['fact']}: {meta['expected']}"
@@ -110,6 +109,16 @@ class Validator:
             if result.exception_info.get("raised_exception") or (not result.success and not result.result):
                 raise RuntimeError(f"{result.expectation_config.type} could not be evaluated: {result.exception_info}")
         return sorted(results, key=lambda one: int(one.expectation_config.meta["order"]))
+
+
+def _as_labeled(settings: ValidationSettings, batch: pl.DataFrame | pl.LazyFrame) -> ValidationSettings:
+    """Limits on how many people labeled, and agree, are none for a batch that no person labeled."""
+    of_rows = pl.col("labels").list.eval(pl.element().struct.field("labeler_kind").unique()).explode()
+    kinds = batch.lazy().select(of_rows.unique()).collect().to_series()
+    if kinds.is_empty() or "human" in kinds:
+        return settings
+    of_one = {"min_labelers_per_item": 1, "min_labelers_per_batch": 1, "min_agreement": None}
+    return settings.model_copy(update=of_one)
 
 
 def _line(

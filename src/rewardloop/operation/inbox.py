@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.ingest import IngestReport
+from rewardloop.feedback.ingest_report import IngestReport
 from rewardloop.operation.arrivals import Identity, Seen, complete_files, identity_of
-from rewardloop.storage import Storage, StoreError
+from rewardloop.storage import Storage, StoreError, ask
 
 TAKEN, REJECTED = "taken", "rejected"
 _WHY = ".why.txt"
@@ -103,7 +103,7 @@ def _take(folder: Storage, name: str, identity: Identity, ingest: _Ingest) -> In
     with tempfile.TemporaryDirectory(prefix="rewardloop-inbox-") as temporary:
         # Of a copy it is certain that what was ingested is what the digest is of.
         copy = Path(temporary) / name
-        folder.fs.get_file(folder.path(name), str(copy))
+        ask(folder.fs.get_file, folder.path(name), str(copy))
         with copy.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         try:
@@ -159,11 +159,11 @@ def _move(folder: Storage, name: str, parent: str, wanted: str, identity: Identi
 
 def _move_object(folder: Storage, name: str, goal: str, identity: Identity) -> None:
     """An object store cannot rename: copy, look whether it was the object that was read, and only then delete."""
-    folder.fs.cp_file(folder.path(name), folder.path(goal))
+    ask(folder.fs.cp_file, folder.path(name), folder.path(goal))
     if identity_of(folder, name) != identity:
-        folder.fs.rm_file(folder.path(goal))
+        ask(folder.fs.rm_file, folder.path(goal))
         raise _ChangedError
-    folder.fs.rm_file(folder.path(name))
+    ask(folder.fs.rm_file, folder.path(name))
 
 
 def _free(folder: Storage, parent: str, name: str) -> str:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from rewardloop.config import Settings
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.ingest import IngestReport, ingest
+from rewardloop.feedback.ingest import ingest
+from rewardloop.feedback.ingest_report import IngestReport
 from rewardloop.feedback.pseudonyms import pseudonym
 from rewardloop.feedback.store import FeedbackStore
 

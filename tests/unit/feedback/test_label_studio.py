@@ -193,7 +193,7 @@ def test_data_keys_are_options() -> None:
         "chat",
     )
     (missing,) = read([task(annotation(pairwise("right")))], columns={"prompt": "question"})
-    assert "data has no 'question'" in reason(missing)
+    assert "has no 'question'; found prompt. Name the prompt: --column prompt=FIELD" in reason(missing)
 
 
 def test_a_prompt_may_be_missing_or_messages() -> None:
@@ -224,9 +224,14 @@ def test_auto_finds_it_by_its_results() -> None:
     export = table([task(), task(annotation(pairwise("left")))])
     choice = choose([export], "auto", {}, {})
     assert (choice.importer.name, choice.reason) == (FORMAT, "its tasks have results of type 'pairwise'")
-    ranker = {"type": "ranker", "value": {"ranker": ["a", "b"]}}
+    written = {"type": "textarea", "value": {"text": ["hm"]}}
     with pytest.raises(BadInputError, match="format not recognized; found a JSON list with the keys id, data, annot"):
-        choose([table([task(annotation(ranker))])], "auto", {}, {})
+        choose([table([task(annotation(written))])], "auto", {}, {})
+    ranker = {"type": "ranker", "value": {"ranker": ["a", "b"]}}
+    assert choose([table([task(annotation(ranker))])], "auto", {}, {}).importer.name == "label-studio-ranker"
+    both = table([task(annotation(ranker, pairwise("left")))])
+    with pytest.raises(BadInputError, match=r"may be any of: label-studio-pairwise .*; label-studio-ranker .*--format"):
+        choose([both], "auto", {}, {})
 
 
 def test_an_export_becomes_a_batch_and_a_later_one_adds_what_is_new(
@@ -258,7 +263,7 @@ def test_an_export_becomes_a_batch_and_a_later_one_adds_what_is_new(
     quarantined = json.loads(path.read_text())
     assert quarantined["place"] == "two.json:1"
     assert quarantined["reason"].startswith('annotation 6: selected: found "both"; expected')
-    assert quarantined["row"]["annotation"]["selected"] == ["both"]
+    assert quarantined["row"]["annotation"]["result"][0]["value"] == {"selected": "both"}
     assert quarantined["row"]["annotation"]["completed_by"] == pseudonym(key, "41")
     assert "anna@acme.org" not in path.read_text()
 

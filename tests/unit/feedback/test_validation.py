@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from rewardloop.config import ValidationSettings
+from rewardloop.feedback import row_facts
 from rewardloop.feedback.validation import BatchResult, Validator
 from tests.unit.preferences.feedback import choice, frame, group, ranking, rating
 
@@ -16,7 +17,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data_docs")
 
 
-def judged(folder: Path, batch: pl.DataFrame, **changes: Any) -> BatchResult:
+def judged(folder: Path, batch: pl.DataFrame | pl.LazyFrame, **changes: Any) -> BatchResult:
     settings = ValidationSettings.model_validate({"max_failed_share": 0.5} | changes)
     return Validator(settings, "overall", folder).judge("d" * 64, batch)
 
@@ -267,3 +268,23 @@ def test_agreement_is_enough(folder: Path) -> None:
     result = judged(folder, batch, min_agreement=0.99)
     assert result.reasons == []
     assert result.lines[-1].observed == "1"
+
+
+def test_facts_of_a_batch_do_not_depend_on_its_slices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    votes = [
+        group([f"a{i}", f"b{i}"], [choice("a", "b", f"w{who}")], prompt=f"Q{i}") for i in range(4) for who in "123"
+    ]
+    bad = [group(["A", "A"], [choice("a", "b", "w1")], prompt="same"), group(["", "B"], [choice("a", "b", "w1")])]
+    texts = [group([f"t{i}"], [rating("w1", a=i % 3)], prompt=None) for i in range(5)]
+    batch = frame([*good(), *votes, bad[0], *texts, bad[1], *votes[:2]])
+    limits = {"min_labelers_per_item": 3, "min_agreement": 0.1, "max_duplicate_share": 0.05}
+    whole = judged(folder, batch, **limits)
+    assert whole.failed
+    assert whole.reasons
+    monkeypatch.setattr(row_facts, "SLICE", 3)
+    for cut in (batch, batch.lazy()):
+        sliced = judged(folder, cut, **limits)
+        assert sliced.failed == whole.failed
+        assert sliced.lines == whole.lines
+        assert sliced.reasons == whole.reasons
+        assert sliced.kept.equals(whole.kept)

@@ -12,7 +12,8 @@ import pytest
 
 from rewardloop.config import Settings
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.ingest import IngestReport, ingest
+from rewardloop.feedback.ingest import ingest
+from rewardloop.feedback.ingest_report import IngestReport
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.operation.arrivals import Seen, complete_files
 from rewardloop.operation.inbox import open_inbox, take_inbox

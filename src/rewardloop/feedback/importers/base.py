@@ -1,15 +1,20 @@
 """What every importer gives and gets, and the list of importers.
 
-An importer is one function from the rows of a file to outcomes, registered with ``@importer``; a new format is a new
-file in this folder. Every row of the file must come out exactly once: in a ``Taken``, a ``Rejected``, a ``Repeated`` or
-a ``Skipped``.
+In: the rows of a file. Out: outcomes. An importer is one function from the one to the other, registered with
+``@importer``; a new format is a new file in this folder, or a file of the user's own that ``load_importer`` runs. Every
+row of the file must come out exactly once: in a ``Taken``, a ``Rejected``, a ``Repeated`` or a ``Skipped``.
 """
 
+import dataclasses
 import functools
+import hashlib
 import importlib
+import importlib.util
 import pkgutil
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -41,10 +46,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Taken:
-    """A feedback group and the rows it was made of (at least one)."""
+    """A feedback group and the rows it was made of (at least one).
+
+    ``left_out``: for each thing inside those rows that is in no label although it was there, why.
+    """
 
     group: FeedbackGroup
     rows: tuple[Row, ...]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,13 +135,17 @@ Reads = Callable[["Table", _O, ValidationSettings], Iterator[Outcome]]
 
 @dataclass(frozen=True)
 class Importer:
-    """One format: ``recognizes`` gives the reason why a file looks like it, or None."""
+    """One format: ``recognizes`` gives the reason why a file looks like it, or None.
+
+    ``whole``: it reads ``Table.text`` itself, since the file is no table and no JSON.
+    """
 
     name: str
     summary: str
     options: type[Options]
     recognizes: Recognizes[Any]
     read: Reads[Any]
+    whole: bool = False
 
     def column_options(self) -> list[str]:
         """Options given as ``--column NAME=COLUMN``."""
@@ -144,15 +157,17 @@ class Importer:
 
 
 _IMPORTERS: dict[str, Importer] = {}
+_OWN: dict[str, tuple[Path, str]] = {}
+"""Importers that ``load_importer`` registered -> their file and its SHA-256."""
 
 
 def importer(
-    name: str, summary: str, options: type[_O], *, recognizes: Recognizes[_O]
+    name: str, summary: str, options: type[_O], *, recognizes: Recognizes[_O], whole: bool = False
 ) -> Callable[[Reads[_O]], Reads[_O]]:
     """Register the decorated function as the importer of format ``name``."""
 
     def register(read: Reads[_O]) -> Reads[_O]:
-        _IMPORTERS[name] = Importer(name, summary, options, recognizes, read)
+        _IMPORTERS[name] = Importer(name, summary, options, recognizes, read, whole)
         return read
 
     return register
@@ -165,6 +180,56 @@ def importers() -> Mapping[str, Importer]:
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
     return dict(sorted(_IMPORTERS.items()))
+
+
+def load_importer(path: Path) -> None:
+    """Run a Python file of the user's own that registers importers; ``--format auto`` then takes one of those.
+
+    The file is code and may do anything: it is run only where the user names it. Batches name the importer with the
+    first digits of the file's SHA-256 (``thumbs@1a2b3c4d``), so that another version of it counts as another importer.
+
+    Raises:
+        BadInputError: it cannot be read or fails, registers nothing, or takes the name of another importer.
+    """
+    known = dict(importers())
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadInputError(f"--importer {path}: cannot be read: {error.strerror or error}") from error
+    spec = importlib.util.spec_from_file_location(f"rewardloop_importer_{digest[:16]}", path)
+    if path.suffix != ".py" or spec is None or spec.loader is None:
+        raise BadInputError(f"--importer {path}: is not a Python file; expected FILE.py")
+    for name in [name for name, (file, _) in _OWN.items() if file == path.resolve()]:  # loaded again
+        for names in (known, _IMPORTERS, _OWN):
+            names.pop(name)
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except Exception as error:
+        _restore(known)
+        line = error.lineno if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1].lineno
+        raise BadInputError(f"--importer {path}: fails at line {line}: {type(error).__name__}: {error}") from error
+    added = {name: found for name, found in _IMPORTERS.items() if known.get(name) is not found}
+    taken = sorted(set(added) & set(known))
+    if taken or not added:
+        _restore(known)
+        found = f"registers {taken[0]!r}, which is there already" if taken else "registers no importer"
+        raise BadInputError(f"--importer {path}: {found}; expected a function with @importer and a name of its own")
+    for name, new in added.items():
+        _IMPORTERS[name] = dataclasses.replace(new, name=f"{name}@{digest[:8]}")
+        _OWN[name] = path.resolve(), digest
+    importers.cache_clear()
+
+
+def _restore(known: Mapping[str, Importer]) -> None:
+    _IMPORTERS.clear()
+    _IMPORTERS.update(known)
+    importers.cache_clear()
+
+
+def reads_whole(name: str) -> bool:
+    """Whether ``choose`` would take, for this name, an importer that reads whole texts instead of rows."""
+    known = importers()
+    return known[name].whole if name in known else bool(_OWN) and all(known[own].whole for own in _OWN)
 
 
 def parse_options(chosen: Importer, options: Mapping[str, str], columns: Mapping[str, str]) -> Options:
@@ -180,10 +245,11 @@ def parse_options(chosen: Importer, options: Mapping[str, str], columns: Mapping
         try:
             return chosen.options.model_validate({**options, **columns})
         except ValidationError as error:
-            mistakes = [
-                f"--option {item['loc'][0]}={item['input']}: {item['msg'].removeprefix('Value error, ')}"
-                for item in error.errors(include_url=False)
-            ]
+            found = error.errors(include_url=False)
+            # Options that do not go together have no place of their own.
+            named = [f"--option {item['loc'][0]}={item['input']}" if item["loc"] else "--option" for item in found]
+            words = [item["msg"].removeprefix("Value error, ") for item in found]
+            mistakes = [f"{name}: {word}" for name, word in zip(named, words, strict=True)]
     raise BadInputError("\n".join(mistakes))
 
 
@@ -214,6 +280,8 @@ def choose(tables: Sequence["Table"], name: str, options: Mapping[str, str], col
         if name not in known:
             raise BadInputError(f"--format {name}: unknown; allowed: auto, {', '.join(known)}")
         return Choice(known[name], parse_options(known[name], options, columns), "named with --format")
+    if _OWN:
+        return _own(known, options, columns)
     found: list[Choice] = []
     for candidate in known.values():
         if set(options) <= set(candidate.other_options()) and set(columns) <= set(candidate.column_options()):
@@ -229,6 +297,15 @@ def choose(tables: Sequence["Table"], name: str, options: Mapping[str, str], col
     raise BadInputError(
         f"{tables[0].name}: format not recognized; found {tables[0].looks()}. Name the format with --format "
         f"({', '.join(known)}) and its columns with --column"
+    )
+
+
+def _own(known: Mapping[str, Importer], options: Mapping[str, str], columns: Mapping[str, str]) -> Choice:
+    if len(_OWN) > 1:
+        raise BadInputError(f"--importer gives several formats: {', '.join(_OWN)}. Name one with --format")
+    ((name, (file, digest)),) = _OWN.items()
+    return Choice(
+        known[name], parse_options(known[name], options, columns), f"of --importer {file.name}, SHA-256 {digest[:12]}"
     )
 
 

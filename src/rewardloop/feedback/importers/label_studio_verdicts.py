@@ -26,13 +26,19 @@ from rewardloop.feedback.importers.base import (
     content_id,
     importer,
 )
-from rewardloop.feedback.importers.label_studio import CANCELLED, NO_ANNOTATION, NO_RESULT
+from rewardloop.feedback.importers.label_studio_annotations import (
+    choices_of,
+    labeled_at,
+    labeler_of,
+    results_of,
+    skipped,
+)
+from rewardloop.feedback.importers.named_answers import NO_ANNOTATION
 from rewardloop.feedback.importers.table import Record, Table, shown
 from rewardloop.feedback.uncertain import ACCEPTABLE, SELECTION, UNACCEPTABLE, is_selected, task_id
 from rewardloop.records import Acceptable, FeedbackGroup, LabelerKind, Message, Response
 
 _MESSAGES = TypeAdapter(tuple[Message, ...])
-_TIME = TypeAdapter(datetime)
 _KNOWN = {"prompt", "response", "messages", "segment", "criterion", "task", "selection"}
 
 
@@ -114,11 +120,11 @@ def _read(record: Record, tasks: dict[str, _Task]) -> Iterator["Outcome | _Verdi
         row = _row(record, annotation)
         if not isinstance(annotation, dict):
             yield Rejected(row, f"annotation {number}: expected an object")
-        elif annotation.get("was_cancelled") is True or annotation.get("result") == []:
-            yield Skipped(row, CANCELLED if annotation.get("was_cancelled") is True else NO_RESULT)
+        elif reason := skipped(annotation):
+            yield Skipped(row, reason)
         else:
             try:
-                yield _Verdict(task, _labeler(annotation), _acceptable(annotation), _time(annotation), row)
+                yield _Verdict(task, labeler_of(annotation), _acceptable(annotation), labeled_at(annotation), row)
             except RowError as error:
                 yield Rejected(row, f"annotation {number}: {error}")
 
@@ -141,39 +147,11 @@ def _task(record: Record) -> _Task:
 
 
 def _acceptable(annotation: dict[str, Any]) -> bool:
-    choices = _choices(annotation)
+    choices = choices_of(results_of(annotation))
     if choices not in ([ACCEPTABLE], [UNACCEPTABLE]):
         found = ", ".join(shown(choice) for choice in choices) or "no choice"
         raise RowError(f"found {found}; expected {ACCEPTABLE!r} or {UNACCEPTABLE!r}")
     return choices == [ACCEPTABLE]
-
-
-def _choices(annotation: Any) -> list[Any]:
-    results = annotation.get("result") if isinstance(annotation, dict) else None
-    chosen: list[Any] = []
-    for result in results if isinstance(results, list) else []:
-        value = result.get("value") if isinstance(result, dict) and result.get("type") == "choices" else None
-        listed = value.get("choices") if isinstance(value, dict) else None
-        chosen += listed if isinstance(listed, list) else []
-    return chosen
-
-
-def _labeler(annotation: dict[str, Any]) -> str | None:
-    """``completed_by`` is an id, or an object with one; whatever else is in it names a person and is not kept."""
-    who = annotation.get("completed_by")
-    who = who.get("id", "") if isinstance(who, dict) else who
-    if who is None:
-        return None
-    if isinstance(who, bool) or not isinstance(who, int | str) or who == "":
-        raise RowError("completed_by: expected a number, a text, or an object with an id")
-    return str(who)
-
-
-def _time(annotation: dict[str, Any]) -> datetime | None:
-    try:
-        return None if annotation.get("created_at") is None else _TIME.validate_python(annotation["created_at"])
-    except ValidationError:
-        raise RowError(f"created_at: found {shown(annotation['created_at'])}; expected a time") from None
 
 
 def _prompt_of(task: _Task) -> str:
@@ -228,7 +206,7 @@ def _row(record: Record, annotation: Any) -> Row:
         raw["annotation"] = {
             "id": _plain(annotation.get("id")),
             "created_at": _plain(annotation.get("created_at")),
-            "choices": [_plain(choice) for choice in _choices(annotation)],
+            "choices": [_plain(choice) for choice in choices_of(results_of(annotation))],
             "completed_by": None if who is None else LabelerId(who),
         }
     return Row(record.place, raw)

@@ -54,7 +54,7 @@ def _list(cell: Any, column: str) -> list[Any]:
     if isinstance(cell, str):
         try:
             cell = json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise RowError(f"{column}: is not a list like [3, 2, 4]") from None
     if not isinstance(cell, list):
         raise RowError(f"{column}: is not a list like [3, 2, 4]")

@@ -34,7 +34,10 @@ class _ScoreColumn(NamedTuple):
 
 
 def _recognizes(table: Table, options: RatingsWideOptions) -> str | None:
-    scores = _matches(options.score, table)
+    try:
+        scores = _matches(options.score, table)
+    except BadInputError:  # a plain column: it may be another format's, so it is no mistake here
+        return None
     if len(scores) < 2 or options.text not in table.columns:
         return None
     return f"it has a text column {options.text!r} and {len(scores)} columns of scores like {options.score!r}"

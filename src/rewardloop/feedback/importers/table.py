@@ -1,45 +1,39 @@
-"""A file as rows with named columns: JSON lines, a JSON list of objects, or CSV/TSV with a header.
+"""A file as rows with named columns: JSON lines, a JSON list of objects, CSV/TSV with a header, Parquet or Arrow.
 
 In: a ``Source``. Out: ``Record`` s with their place (``labels.csv:17``: the line where the row begins, or its number in
-a JSON list), and rows that cannot be parsed as ``Rejected``. Also the few ways in which importers look at a cell.
+a JSON list or a file of columns), and rows that cannot be parsed as ``Rejected``. Also the few ways in which importers
+look at a cell.
 """
 
-import csv
-import io
 import itertools
 import json
 import math
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.importers.base import WITHHELD, LabelerId, Options, Rejected, Row, RowError
+from rewardloop.feedback.importers.rows import Record, Shape, json_line, rows_of, shape_of
 from rewardloop.feedback.reading import Source
 from rewardloop.storage import Storage
 
-MAX_CELL = 64 << 20
-"""Most characters of one CSV cell (the csv module's own limit is 131,072)."""
+__all__ = ["Record", "Table", "json_line", "number", "optional_text", "raw_row", "shown", "text_of"]
 
 _SAMPLE = 20
-_SPACE = re.compile(r"[ \t\r\n]*")
-
-Shape = Literal["table", "json-lines", "json-list"]
 _LOOKS: dict[Shape, str] = {
     "table": "a table with the columns",
     "json-lines": "JSON lines with the keys",
     "json-list": "a JSON list with the keys",
+    "columns": "a file of columns with",
 }
-_BEGINS: dict[str, Shape] = {"{": "json-lines", "[": "json-list"}
-
-
-@dataclass(frozen=True)
-class Record:
-    """One parsed row."""
-
-    place: str
-    values: dict[str, Any]
+_EMPTY: dict[Shape, str] = {
+    "table": "a header and no rows",
+    "json-lines": "no rows",
+    "json-list": "an empty JSON list",
+    "columns": "columns and no rows",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ class Table:
     """A file seen as rows; ``columns`` is the header, or the keys of the first JSON objects."""
 
     name: str
-    text: str
+    source: Source
     shape: Shape
     columns: tuple[str, ...]
     first: tuple[Record, ...]
@@ -62,26 +56,33 @@ class Table:
         Raises:
             BadInputError: no row can be read, or the header is unusable.
         """
-        shape = _BEGINS.get(source.text.lstrip()[:1], "table")
+        shape = shape_of(source)
         problem: Rejected | None = None
         first: list[Record] = []
-        for row in _ROWS[shape](source.name, source.text):
-            if isinstance(row, Record):
-                first.append(row)
-                if len(first) == _SAMPLE:
-                    break
-            problem = problem or (row if isinstance(row, Rejected) else None)
+        with closing(rows_of(source, shape)) as rows:
+            for row in rows:
+                if isinstance(row, Record):
+                    first.append(row)
+                    if len(first) == _SAMPLE:
+                        break
+                problem = problem or (row if isinstance(row, Rejected) else None)
         if not first:
             if problem:
                 raise BadInputError(f"{problem.row.place}: {problem.reason}; no row of the file can be read")
-            found = "a header and no rows" if shape == "table" else "an empty JSON list"
-            raise BadInputError(f"{source.name}: holds {found}; expected rows of feedback")
-        columns = tuple(dict.fromkeys(itertools.chain.from_iterable(record.values for record in first)))
-        return cls(source.name, source.text, shape, columns, tuple(first), store)
+            raise BadInputError(f"{source.name}: holds {_EMPTY[shape]}; expected rows of feedback")
+        # A column whose first values are all null is in no record, and is a column all the same.
+        declared = source.columns.names if source.columns else ()
+        columns = tuple(dict.fromkeys(itertools.chain(declared, *(record.values for record in first))))
+        return cls(source.name, source, shape, columns, tuple(first), store)
+
+    @property
+    def text(self) -> str:
+        """All of the text at once, for formats that are no rows."""
+        return self.source.text
 
     def rows(self) -> Iterator[Record | Rejected]:
         """Every row of the file, in order."""
-        return _ROWS[self.shape](self.name, self.text)
+        return rows_of(self.source, self.shape)
 
     def looks(self) -> str:
         """What the file looks like, for messages."""
@@ -111,110 +112,6 @@ class Table:
     def no_column(self, field: str, name: str) -> BadInputError:
         """The error for a column that is not there."""
         return BadInputError(f"{self.name}: no column {name!r}; found {self.looks()}. Name it: --column {field}=COLUMN")
-
-
-def _json_rows(name: str, text: str) -> Iterator[Record | Rejected]:
-    # Not splitlines(): JSON strings may hold U+2028 and the like as they are.
-    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{name}:{number}"
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            yield Rejected(Row(place, None), f"is not JSON: {error.msg} at character {error.pos + 1}")
-        except (ValueError, RecursionError) as error:
-            yield Rejected(Row(place, None), f"is not usable JSON: {error}")
-        else:
-            yield _json_record(place, values, line)
-
-
-def _json_list(name: str, text: str) -> Iterator[Record | Rejected]:
-    """Entries one by one; behind one that is no JSON nothing can be told apart, so the file is refused whole."""
-    decoder = json.JSONDecoder()
-    end = _behind_space(text, text.index("[") + 1)
-    number, closed = 0, text.startswith("]", end)
-    while not closed:
-        number += 1
-        start = end
-        try:
-            values, end = decoder.raw_decode(text, start)
-        except json.JSONDecodeError as error:
-            line = text.count("\n", 0, error.pos) + 1
-            raise BadInputError(f"{name}:{line}: entry {number} of the list is not JSON: {error.msg}") from error
-        except (ValueError, RecursionError) as error:
-            raise BadInputError(f"{name}: entry {number} of the list is not usable JSON: {error}") from error
-        yield _json_record(f"{name}:{number}", values, text[start:end])
-        end = _behind_space(text, end)
-        closed = text.startswith("]", end)
-        if not closed and not text.startswith(",", end):
-            found = repr(text[end : end + 10]) if end < len(text) else "the end of the file"
-            raise BadInputError(f"{name}: behind entry {number} of the list: found {found}; expected ',' or ']'")
-        end = end if closed else _behind_space(text, end + 1)
-    if _behind_space(text, end + 1) < len(text):
-        raise BadInputError(f"{name}: there is text behind the list; expected one list, or one JSON object per line")
-
-
-def _behind_space(text: str, place: int) -> int:
-    space = _SPACE.match(text, place)
-    return space.end() if space else place
-
-
-def _json_record(place: str, values: Any, text: str) -> Record | Rejected:
-    if not isinstance(values, dict):
-        return Rejected(Row(place, None), f"found a JSON {type(values).__name__}; expected an object")
-    if "\\ud" in text.lower() and not _is_text(values):
-        return Rejected(Row(place, None), "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text")
-    return Record(place, values)
-
-
-def _is_text(values: dict[str, Any]) -> bool:
-    try:
-        json.dumps(values, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _csv_rows(name: str, text: str) -> Iterator[Record | Rejected]:
-    csv.field_size_limit(MAX_CELL)
-    first_line = text.lstrip("\r\n").partition("\n")[0]
-    delimiter = max(",\t;", key=first_line.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if "unexpected end of data" in str(error):
-                # The open quote swallowed every row behind it: how many is unknown, so the file is refused whole.
-                raise BadInputError(
-                    f"{name}:{line}: a quote in this row is never closed; close or double it"
-                ) from error
-            yield Rejected(Row(f"{name}:{line}", None), f"is not CSV: {error}")
-            continue
-        if not cells:
-            continue
-        if header is None:
-            header = [cell.strip() for cell in cells]
-            twice = sorted({cell for cell in header if header.count(cell) > 1})
-            if twice:
-                raise BadInputError(f"{name}:{line}: column {twice[0]!r} stands twice in the header; rename one")
-        elif len(cells) != len(header):
-            reason = f"has {len(cells)} cells; the header has {len(header)}"
-            yield Rejected(Row(f"{name}:{line}", None), reason)
-        else:
-            yield Record(f"{name}:{line}", dict(zip(header, cells, strict=True)))
-
-
-_ROWS: dict[Shape, Callable[[str, str], Iterator[Record | Rejected]]] = {
-    "table": _csv_rows,
-    "json-lines": _json_rows,
-    "json-list": _json_list,
-}
 
 
 def raw_row(record: Record, *, keep: Collection[str | None], labelers: Mapping[str, str] | None = None) -> Row:

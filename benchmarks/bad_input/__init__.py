@@ -1,0 +1,1 @@
+"""Broken, odd and hostile files of feedback, made by the thousand and ingested for real."""
