@@ -76,6 +76,7 @@ def _previous(config: Path, overrides: list[str] | None) -> "Ask | None":
         return None
 
     def ask(rows: Any) -> Opinion:
+        """What the version says of the same answers."""
         scorer = load_scorer(model, uri)
         scores = scorer.score(rows["prompt"].to_list(), rows["response"].to_list())
         # Without a threshold it decides nothing, so it cannot decide otherwise.

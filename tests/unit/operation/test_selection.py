@@ -12,7 +12,8 @@ import pytest
 from rewardloop.config import Settings, SplitSettings
 from rewardloop.errors import BadInputError
 from rewardloop.evidence.decisions import DecisionRecord
-from rewardloop.feedback.ingest import IngestReport, ingest
+from rewardloop.feedback.ingest import ingest
+from rewardloop.feedback.ingest_report import IngestReport
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.feedback.uncertain import Answer, make_tasks
 from rewardloop.operation import selection
