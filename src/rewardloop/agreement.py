@@ -66,6 +66,18 @@ def agreement(frame: pl.DataFrame, criterion: str, *, standardize: bool = False,
     return Agreement(alpha, _measurement(measurement), labelers, items, low, high)
 
 
+def agreement_of(units: pl.DataFrame, measurement: Measurement, *, seed: int = 0) -> Agreement:
+    """Agreement of raters on given units.
+
+    Args:
+        units: unit, who, value; one row per rater and unit.
+        measurement: how values are compared.
+        seed: of the sample of units, and of the interval.
+    """
+    alpha, items, (low, high) = _alpha(units, measurement, seed)
+    return Agreement(alpha, measurement, units["who"].n_unique(), items, low, high)
+
+
 def _measurement(name: str) -> Measurement:
     return "interval" if name == "interval" else "nominal"
 

@@ -9,6 +9,7 @@ import pytest
 from rewardloop.config import Settings
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import DividedPairs, PreferenceEvidence
+from rewardloop.preferences import parts
 from rewardloop.records import Message
 from rewardloop.steps.build_preferences import build_preferences
 from tests.unit.preferences.crowd import crowd
@@ -52,6 +53,22 @@ def test_tables_and_evidence(tmp_path: Path) -> None:
     assert evidence.agreement[0].segment == "all"
     assert evidence.agreement[0].measurement == "interval"
     assert (folder / "steps" / "build_preferences.json").is_file()
+
+
+def test_a_large_corpus_gives_the_same_evidence_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = [*crowd({"good": 8}, pairs=120, segment="south").groups, *crowd({"good": 8}, pairs=80).groups]
+    evidences = []
+    for name, least in (("whole", 10_000), ("parts", 1)):
+        monkeypatch.setattr(parts, "LARGE", least)
+        monkeypatch.setattr(parts, "_PART", 30)
+        (tmp_path / name).mkdir()
+        run(tmp_path / name, groups, {"reliability": {"method": "none"}})
+        evidences.append(evidence_of(tmp_path / name))
+    whole, cut = evidences
+    assert cut.reliability.startswith(whole.reliability)
+    same = {"reliability": "", "divided": []}
+    assert cut.model_copy(update=same) == whole.model_copy(update=same)
+    assert len(cut.divided) == len(whole.divided)
 
 
 def test_only_ties_are_refused_with_what_to_do(tmp_path: Path) -> None:

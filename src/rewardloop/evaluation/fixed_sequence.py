@@ -10,7 +10,7 @@ the number of thresholds is needed.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from rewardloop.bootstrap import Bools, Floats, Ints
 from rewardloop.config import ThresholdSettings
@@ -77,7 +77,7 @@ def in_sequence(thresholds: Floats, taken: Ints, wrong: Ints, settings: Threshol
     """
     if not len(thresholds):
         return Outcome(None, None)
-    p_values = binom.cdf(wrong, taken, settings.alpha)
+    p_values = bdtr(wrong, taken, settings.alpha)
     failures = np.flatnonzero(p_values > settings.delta)
     end = int(failures[0]) if len(failures) else len(thresholds)
 
@@ -117,7 +117,7 @@ def why_not(scored: int, last: Tried | None, settings: ThresholdSettings, side: 
     # A grid of tenths of a percent is finer than the estimate; counts are rounded against the model.
     needed = np.unique(np.geomspace(scored + 1, _MOST_ITEMS, 20_000).astype(int))
     takes = np.maximum(least, needed // 10)
-    p_values = binom.cdf(np.ceil(takes * (last.wrong / last.taken)), takes, settings.alpha)
+    p_values = bdtr(np.ceil(takes * (last.wrong / last.taken)), takes, settings.alpha)
     enough = np.flatnonzero(p_values <= settings.delta)
     if not len(enough):
         return None, f"{found} More items would hardly help."

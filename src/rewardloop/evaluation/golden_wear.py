@@ -7,7 +7,7 @@ level, and words about fresh labels.
 import math
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from rewardloop.bootstrap import Floats
 from rewardloop.evaluation.metrics import PairSet
@@ -41,7 +41,7 @@ def worn_difference(golden: PairSet, candidate: Floats, champion: Floats, use: i
     """
     level = level_of_use(golden.confidence, use)
     change = golden.right(candidate) - golden.right(champion)
-    half = float(norm.ppf((1 + level) / 2)) * float(np.nanstd(golden.bootstrap.means(change)))
+    half = float(ndtri((1 + level) / 2)) * float(np.nanstd(golden.bootstrap.means(change)))
     value = float(change.mean())
     return Estimate(value=value, low=value - half, high=value + half, level=level, count=len(change))
 
@@ -85,4 +85,4 @@ def fresh_due(
 
 
 def _normal(level: float) -> float:
-    return float(norm.ppf((1 + level) / 2))
+    return float(ndtri((1 + level) / 2))

@@ -115,6 +115,10 @@ class LabelerLine(Evidence):
     """What a vote counts; the segment's mean labeler has 1 before findings take votes away."""
     findings: list[str] = Field(default_factory=list)
     """What is wrong, in words."""
+    controls: Estimate | None = None
+    """Share right of the control items; None where the labeler had none."""
+    alpha_with_people: Estimate | None = None
+    """Of a model or program beside people: Krippendorff's alpha of its votes and people's common ones."""
 
 
 class SegmentLine(Evidence):

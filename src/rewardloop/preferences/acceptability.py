@@ -19,7 +19,13 @@ Source = Literal["auto", "labels", "ratings", "comparisons"]
 
 
 def acceptability(
-    values: pl.DataFrame, ratings: pl.DataFrame, pairs: pl.DataFrame, cut: float | None, source: Source = "auto"
+    values: pl.DataFrame,
+    ratings: pl.DataFrame,
+    pairs: pl.DataFrame,
+    cut: float | None,
+    source: Source = "auto",
+    *,
+    required: bool = True,
 ) -> tuple[pl.DataFrame, str]:
     """(``answer``, ``acceptable``) of every answer that something is known about, and the source in words.
 
@@ -29,6 +35,7 @@ def acceptability(
         pairs: a, b, p inside groups that came as groups.
         cut: ``preferences.acceptable_rating``.
         source: ``preferences.acceptable_from``; auto: the first that there is.
+        required: refuse a source that decides nothing; a part of a corpus may well have nothing to decide.
 
     Raises:
         BadInputError: the source that was asked for decides no answer.
@@ -36,7 +43,7 @@ def acceptability(
     explicit = values.filter(kind="acceptable")
     if source == "labels" or (source == "auto" and not explicit.filter(sampling="random").is_empty()):
         shares = explicit.group_by("answer").agg(pl.col("value").mean())
-        return _asked(_more_than_half(shares), source), "explicit verdicts, the majority decides"
+        return _asked(_more_than_half(shares), source, required), "explicit verdicts, the majority decides"
     if source == "ratings" and cut is None:
         raise BadInputError(
             "preferences.acceptable_from: ratings, but preferences.acceptable_rating is not set; set the rating from "
@@ -44,14 +51,14 @@ def acceptability(
         )
     if cut is not None and (source == "ratings" or (source == "auto" and not ratings.is_empty())):
         known = ratings.select("answer", (pl.col("rating") >= cut).alias("acceptable"))
-        return _asked(known, source), f"mean rating >= {cut:g}"
+        return _asked(known, source, required), f"mean rating >= {cut:g}"
     won = pl.concat(
         [
             pairs.select(pl.col("a").alias("answer"), pl.col("p").alias("value")),
             pairs.select(pl.col("b").alias("answer"), (1 - pl.col("p")).alias("value")),
         ]
     )
-    known = _asked(_more_than_half(won.group_by("answer").agg(pl.col("value").mean())), source)
+    known = _asked(_more_than_half(won.group_by("answer").agg(pl.col("value").mean())), source, required)
     if known.is_empty():
         return known, "not known (set preferences.acceptable_rating or ingest `acceptable` labels)"
     return known, "won more than half of its comparisons"
@@ -64,8 +71,8 @@ _NOTHING = {
 }
 
 
-def _asked(known: pl.DataFrame, source: Source) -> pl.DataFrame:
-    if source != "auto" and known.is_empty():
+def _asked(known: pl.DataFrame, source: Source, required: bool) -> pl.DataFrame:
+    if required and source != "auto" and known.is_empty():
         others = ", ".join(["auto", *(other for other in _NOTHING if other != source)])
         raise BadInputError(
             f"preferences.acceptable_from: {source}, but {_NOTHING[source]}, or set it to one of {others}"

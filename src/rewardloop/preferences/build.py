@@ -14,6 +14,7 @@ from rewardloop.preferences.acceptability import acceptability
 from rewardloop.preferences.answers import Answers, labeler_kinds, unfold
 from rewardloop.preferences.consensus import consensus
 from rewardloop.preferences.divided import divided_pairs
+from rewardloop.preferences.model_labelers import NOT_BY_PEOPLE, UNTRUSTED, of_people
 from rewardloop.preferences.one_labeler import one_labeler
 from rewardloop.preferences.opinions import Opinions, gather
 from rewardloop.preferences.segments import OTHER_SEGMENT, check_segments, weigh_segments
@@ -44,6 +45,7 @@ def build(
     splits: SplitSettings,
     evaluation: EvaluationSettings,
     golden: frozenset[str],
+    known: Opinions | None = None,
 ) -> Preferences:
     """Build items and pairs.
 
@@ -54,11 +56,13 @@ def build(
         splits: shares of documents.
         evaluation: most held-out pairs and the seed.
         golden: documents that are never trained on.
+        known: what a sample says of labelers, where ``feedback`` is a part of a corpus (see ``parts``).
 
     Raises:
         BadInputError: the configuration names a segment that the feedback does not have.
     """
-    check_segments(preferences.segments, feedback)
+    if known is None:
+        check_segments(preferences.segments, feedback)
     placed = place_rows(feedback, splits, golden)
     kept = placed.filter(pl.col("why").is_null())
     unfolded = unfold(kept)
@@ -90,15 +94,25 @@ def build(
         everybody=unfolded.values.filter(criterion=preferences.criterion),
         settings=preferences.reliability,
         seed=evaluation.seed,
+        models=preferences.model_labelers,
+        known=known,
     )
-    cast = opinions.votes
-    pairs = consensus(candidates, cast, opinions.values).filter(pl.col("comparisons") >= preferences.min_votes)
+    cast = opinions.people
+    pairs = consensus(candidates, opinions.votes, opinions.values).filter(
+        pl.col("comparisons") >= preferences.min_votes
+    )
+    pairs, unjudged = _trusted(pairs, opinions.trust, preferences)
 
-    rated = on_criterion.filter(kind="rating")
+    rated = of_people(on_criterion.filter(kind="rating"))
     ratings = rated.group_by("answer").agg(pl.col("value").mean().alias("rating")).sort("answer")
     came_together = pairs.filter(pl.col("bunch") < len(taken.groups))
     accepted, source = acceptability(
-        taken.values, ratings, came_together, preferences.acceptable_rating, preferences.acceptable_from
+        of_people(taken.values),
+        ratings,
+        came_together,
+        preferences.acceptable_rating,
+        preferences.acceptable_from,
+        required=known is None,
     )
     answers = (
         answers.join(ratings, on="answer", how="left")
@@ -110,7 +124,7 @@ def build(
     divided = divided_pairs(pairs, cast.join(opinions.names, on="who", how="left"), answers)
     # Answers of the calibration split are compared only to tell which are acceptable.
     pairs = pairs.filter(pl.col("split") != "calibration")
-    answers = _explain(answers, pairs, preferences)
+    answers = _explain(answers, pairs, unjudged, preferences)
     items = _items(answers.filter(pl.col("why").is_null()))
     left_out = _left_out(placed, answers)
     test = _documents_of(_far_apart(pairs.filter(split="test"), ratings, evaluation.min_rating_gap), answers)
@@ -120,7 +134,7 @@ def build(
         left_out=left_out,
         groups_used=len(feedback) - sum(left_out.values()),
         acceptability=source,
-        one_labeler=one_labeler(test, cast, rated.select("answer", "value"), evaluation),
+        one_labeler=None if known else one_labeler(test, cast, rated.select("answer", "value"), evaluation),
         opinions=opinions,
         divided=divided,
     )
@@ -163,19 +177,45 @@ def _group(
     )
 
 
-def _explain(answers: pl.DataFrame, pairs: pl.DataFrame, preferences: PreferenceSettings) -> pl.DataFrame:
+def _trusted(
+    pairs: pl.DataFrame, trust: pl.DataFrame | None, preferences: PreferenceSettings
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Pairs with ``trust`` (1 where people judged), and ``answer`` and ``unjudged`` of those that are left out."""
+    if trust is None:
+        return pairs.with_columns(pl.lit(1.0).alias("trust")), pl.DataFrame(schema=_UNJUDGED)
+    known = pairs.join(trust, on=["a", "b"], how="left", maintain_order="left")
+    judged_by = pl.col("split").is_in(HELD_OUT) & pl.col("trust").is_not_null()
+    why = (
+        pl.when(judged_by & pl.lit(not preferences.model_labelers.held_out))
+        .then(pl.lit(NOT_BY_PEOPLE))
+        .when(pl.col("trust") <= 0)
+        .then(pl.lit(UNTRUSTED))
+    )
+    known = known.with_columns(why.alias("unjudged"))
+    gone = known.filter(pl.col("unjudged").is_not_null())
+    sides = [gone.select(pl.col(side).cast(pl.UInt32).alias("answer"), "unjudged") for side in ("a", "b")]
+    kept = known.filter(pl.col("unjudged").is_null()).drop("unjudged").with_columns(pl.col("trust").fill_null(1.0))
+    return kept, pl.concat(sides).unique("answer", keep="first", maintain_order=True)
+
+
+_UNJUDGED = pl.Schema({"answer": pl.UInt32, "unjudged": pl.String})
+
+
+def _explain(
+    answers: pl.DataFrame, pairs: pl.DataFrame, unjudged: pl.DataFrame, preferences: PreferenceSettings
+) -> pl.DataFrame:
     """``why`` an answer is left out; null for those that are used."""
     paired = pl.concat([pairs["a"], pairs["b"]]).unique()
     served = pl.col("split").is_in(HELD_OUT) & pl.col("acceptable").is_not_null()
     silent = (
         f"no usable label on {preferences.criterion!r}, or fewer than {preferences.min_votes} comparisons of a pair"
     )
-    return answers.with_columns(
+    return answers.join(unjudged, on="answer", how="left", maintain_order="left").with_columns(
         pl.when(pl.col("answer").is_in(paired.implode()) | served)
         .then(pl.lit(None, pl.String))
         .when(pl.col("split") == "calibration")
         .then(pl.lit(grouping.NO_VERDICT))
-        .otherwise(pl.coalesce("why", pl.lit(silent)))
+        .otherwise(pl.coalesce("why", "unjudged", pl.lit(silent)))
         .alias("why")
     )
 
@@ -191,7 +231,7 @@ def _items(used: pl.DataFrame) -> pl.DataFrame:
 
 
 def _pairs(pairs: pl.DataFrame, items: pl.DataFrame, ages: pl.DataFrame) -> pl.DataFrame:
-    """``PAIRS``; a pair weighs the mean of its two answers, and an answer the mean of its labels."""
+    """``PAIRS``; a pair weighs the mean of its two answers, and an answer the mean of its labels, times its trust."""
     place = items.select("answer", "item", "group", "rating").join(ages, on="answer", how="left")
     return (
         pairs.join(place, left_on="a", right_on="answer")
@@ -205,7 +245,7 @@ def _pairs(pairs: pl.DataFrame, items: pl.DataFrame, ages: pl.DataFrame) -> pl.D
             "votes",
             "p_error",
             (pl.col("rating") - pl.col("rating_b")).abs().alias("gap"),
-            ((pl.col("age_weight") + pl.col("age_weight_b")) / 2).fill_null(1.0).alias("weight"),
+            (((pl.col("age_weight") + pl.col("age_weight_b")) / 2).fill_null(1.0) * pl.col("trust")).alias("weight"),
         )
         .cast(PAIRS)
         .sort("a", "b")

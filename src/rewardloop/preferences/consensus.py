@@ -27,11 +27,15 @@ def votes(pairs: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
         of the label (the first by name where there are several); first: 1 where the record lists a before b, -1 where
         after, null where they do not stand in one record; weight: that of the label, else 1.
     """
-    sheet = ["sheet", "kind"]
     weight = _WEIGHT.mean() if "weight" in values.columns else pl.lit(1.0).alias("weight")
+    names = {name: _names(values, name) for name in ("kind", "segment", "batch")}
     judged = (
-        values.group_by(*sheet, "who", "answer")
+        values.with_columns(pl.col(name).cast(kind) for name, kind in names.items())
+        # One number instead of two keys: every join below is on it.
+        .with_columns((pl.col("sheet") * len(_KINDS) + pl.col("kind").to_physical().cast(pl.Int64)).alias("page"))
+        .group_by("page", "answer")
         .agg(
+            pl.col("who").first(),
             pl.col("value").mean(),
             pl.col("row").first(),
             pl.col("position").first(),
@@ -40,23 +44,36 @@ def votes(pairs: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
             weight,
         )
         # Most anonymous ratings stand alone on their sheet; without them the joins stay small.
-        .filter(pl.len().over(sheet) > 1)
+        .filter(pl.len().over("page") > 1)
     )
-    other = judged.select(*sheet, "answer", "value", "row", "position")
+    other = judged.select("page", "answer", "value", "row", "position")
     first = pl.when(pl.col("row") == pl.col("row_b")).then((pl.col("position_b") - pl.col("position")).sign())
     return (
         pairs.select("a", "b")
         .join(judged, left_on="a", right_on="answer")
-        .join(other, left_on=["b", *sheet], right_on=["answer", *sheet], suffix="_b")
-        .with_columns(
+        .join(other, left_on=["b", "page"], right_on=["answer", "page"], suffix="_b")
+        .select(
+            *("a", "b", "who", "segment", "batch", "weight"),
             ((pl.col("value") - pl.col("value_b")).sign() / 2 + 0.5).alias("vote"),
             first.cast(pl.Float64).alias("first"),
         )
         .group_by("a", "b", "who")
         .agg(_VOTE.mean(), pl.col("segment").min(), pl.col("batch").min(), pl.col("first").mean(), _WEIGHT.mean())
-        .with_columns(pl.when(pl.col("first").abs() == 1).then("first").alias("first"))
+        .with_columns(
+            pl.when(pl.col("first").abs() == 1).then("first").alias("first"),
+            pl.col("segment").cast(pl.String),
+            pl.col("batch").cast(pl.String),
+        )
         .sort("a", "b", "who")
     )
+
+
+_KINDS = ("acceptable", "choice", "ranking", "rating")
+
+
+def _names(values: pl.DataFrame, column: str) -> pl.Enum:
+    """The column's names as numbers in the order of the names, which are quicker to group and to compare."""
+    return pl.Enum(_KINDS) if column == "kind" else pl.Enum(values[column].drop_nulls().unique().sort())
 
 
 def consensus(pairs: pl.DataFrame, cast: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:

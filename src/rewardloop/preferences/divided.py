@@ -25,18 +25,20 @@ def divided_pairs(pairs: pl.DataFrame, cast: pl.DataFrame, answers: pl.DataFrame
     """
     vote = pl.col("vote")
     counted = cast.group_by("a", "b").agg(
-        (vote > 0.5).sum().alias("votes_a"),
-        (vote < 0.5).sum().alias("votes_b"),
-        (vote == 0.5).sum().alias("ties"),
-        pl.col("labeler").drop_nulls().unique().sort().head(_NAMES).alias("labelers"),
+        (vote > 0.5).sum().alias("votes_a"), (vote < 0.5).sum().alias("votes_b"), (vote == 0.5).sum().alias("ties")
     )
-    texts = answers.select("answer", "response")
-    rows = (
+    chosen = (
         pairs.filter(pl.col("split") != "golden")
         .join(counted.filter((pl.col("votes_a") > 0) & (pl.col("votes_b") > 0)), on=["a", "b"])
         .with_columns((pl.col("p") * (1 - pl.col("p")) * pl.col("votes")).alias("division"))
         .sort("division", "a", "b", descending=[True, False, False])
         .head(_PAIRS)
+    )
+    names = pl.col("labeler").drop_nulls().unique().sort().head(_NAMES).alias("labelers")
+    labelers = cast.join(chosen.select("a", "b"), on=["a", "b"], how="semi").group_by("a", "b").agg(names)
+    texts = answers.select("answer", "response")
+    rows = (
+        chosen.join(labelers, on=["a", "b"], how="left", maintain_order="left")
         .join(answers.select("answer", "prompt", "response"), left_on="a", right_on="answer", maintain_order="left")
         .join(texts, left_on="b", right_on="answer", suffix="_b", maintain_order="left")
     )

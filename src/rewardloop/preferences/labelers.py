@@ -123,7 +123,18 @@ def _line(row: dict[str, Any]) -> LabelerLine:
             value=row["agreement"], low=row["low"], high=row["high"], level=_LEVEL,
             count=round(row["compared"]), unit="independent comparisons",
         )  # fmt: skip
+    with_people = None
+    if row.get("alpha_low") is not None:
+        with_people = Estimate(
+            value=row["alpha"], low=row["alpha_low"], high=row["alpha_high"], level=_LEVEL,
+            count=round(row["compared"]), unit="independent comparisons",
+        )  # fmt: skip
     return LabelerLine.model_validate(
         {name: row[name] for name in ("labeler", "segment", "votes", "weight", "findings")}
-        | {"kind": row["labeler_kind"], "reliability": row["q"], "agreement": agreement}
+        | {
+            "kind": row["labeler_kind"],
+            "reliability": row["q"],
+            "agreement": agreement,
+            "alpha_with_people": with_people,
+        }
     )

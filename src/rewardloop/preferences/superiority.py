@@ -52,7 +52,14 @@ def superiority(pairs: pl.DataFrame, ratings: pl.DataFrame) -> tuple[Floats, Flo
 
 
 def on_one_scale(values: pl.DataFrame, prior: float) -> pl.DataFrame:
-    """``values`` with each labeler's ratings standardized; as they are where a rating has no labeler.
+    """``values`` with each labeler's ratings standardized (``rating_levels``); as they are where a rating has no
+    labeler."""
+    levels = rating_levels(values, prior)
+    return values if levels is None else standardized(values, levels)
+
+
+def rating_levels(values: pl.DataFrame, prior: float) -> pl.DataFrame | None:
+    """labeler, level and spread of their ratings; None where there are no ratings, or one without labeler.
 
     A rating x of a labeler with n ratings becomes (x - m) / s with m = (n mean + prior overall mean) / (n + prior) and
     s^2 = (n variance + prior overall variance) / (n + prior): mean 0 and spread 1 for a labeler with many ratings, and
@@ -62,22 +69,30 @@ def on_one_scale(values: pl.DataFrame, prior: float) -> pl.DataFrame:
         values: ``Answers.values`` of one criterion.
         prior: ``preferences.reliability.prior_votes``.
     """
-    rating, value = pl.col("kind") == "rating", pl.col("value")
-    rated = values.filter(rating)
+    value = pl.col("value")
+    rated = values.filter(kind="rating")
     if rated.is_empty() or rated["labeler"].null_count():
-        return values
+        return None
     mean, variance = (float(found or 0) for found in rated.select(value.mean(), v=value.var(ddof=0)).row(0))
-    own = rated.group_by("who").agg(
+    own = rated.group_by("labeler").agg(
         ((value.sum() + prior * mean) / (pl.len() + prior)).alias("level"),
         ((pl.len() * value.var(ddof=0) + prior * variance) / (pl.len() + prior)).sqrt().alias("spread"),
     )
+    # For a labeler of whom these ratings have none: the common scale.
+    everybody = pl.DataFrame({"labeler": [None], "level": [mean], "spread": [variance**0.5]}, schema=own.schema)
+    return pl.concat([own, everybody])
+
+
+def standardized(values: pl.DataFrame, levels: pl.DataFrame) -> pl.DataFrame:
+    """``values`` with ratings on the scale of ``rating_levels``."""
+    rating, value = pl.col("kind") == "rating", pl.col("value")
+    level, spread = levels.filter(pl.col("labeler").is_null()).select("level", "spread").row(0)
+    own = values.join(levels, on="labeler", how="left", maintain_order="left").with_columns(
+        pl.col("level").fill_null(level), pl.col("spread").fill_null(spread)
+    )
     # Rounded, so that equal ratings of labelers who rate alike stay ties.
     standard = pl.when(pl.col("spread") > 0).then((value - pl.col("level")) / pl.col("spread")).otherwise(0.0).round(9)
-    return (
-        values.join(own, on="who", how="left", maintain_order="left")
-        .with_columns(pl.when(rating).then(standard).otherwise(value).alias("value"))
-        .drop("level", "spread")
-    )
+    return own.with_columns(pl.when(rating).then(standard).otherwise(value).alias("value")).drop("level", "spread")
 
 
 def _weights(ratings: pl.DataFrame, answer: Ints, answers: int) -> Floats:

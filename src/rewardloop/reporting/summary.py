@@ -149,7 +149,7 @@ def _policy(measured: PolicyEvaluationEvidence, budget: float | None) -> list[st
 
 
 def _judge(name: str, judge: JudgeLine) -> str:
-    note = f"[{interval(judge.win_rate, form='percent')}]  {judge.judge}; ties count one half"
+    note = f"[{interval(judge.win_rate, form='percent')}]  {judge.judge}, ties half"
     return _line(f"  {name}", percent(judge.win_rate.value), note)[:_WIDTH]
 
 

@@ -4,7 +4,9 @@ In: validated feedback. Out: ``items.parquet`` (one row per answer) and ``pairs.
 """
 
 import json
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -14,7 +16,11 @@ from rewardloop.evidence import DividedPairs, PreferenceEvidence, SplitLine
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.preferences.agreement_gate import agreement_lines, check_agreement, within_segments
 from rewardloop.preferences.build import Preferences, build
+from rewardloop.preferences.controls import control_shares
 from rewardloop.preferences.labelers import labeler_lines
+from rewardloop.preferences.model_labelers import feedback_of_people
+from rewardloop.preferences.opinions import Opinions
+from rewardloop.preferences.parts import Survey, build_in_parts, survey_if_large
 from rewardloop.preferences.segments import segment_lines
 from rewardloop.records import SPLITS
 from rewardloop.steps.step_run import step_run
@@ -39,49 +45,95 @@ def build_preferences(*, validated: Path, store: str, settings: str, code_versio
     sections = json.loads(settings)
     wanted = PreferenceSettings.model_validate(sections["preferences"])
     with step_run("build_preferences", inputs=[validated], output=preferences) as run:
-        feedback = pl.read_parquet(validated / "records.parquet")
+        feedback = pl.scan_parquet(validated / "records.parquet")
         opened = FeedbackStore.open(store)
-        built = build(
-            feedback,
-            preferences=wanted,
-            splits=opened.splits() or SplitSettings.model_validate(sections["splits"]),
-            evaluation=EvaluationSettings.model_validate(sections["evaluation"]),
-            golden=frozenset(opened.golden_documents()),
-        )
-        opinions = built.opinions
-        evidence = PreferenceEvidence(
-            criterion=wanted.criterion,
-            groups_in=len(feedback),
-            groups_used=built.groups_used,
-            groups_built=built.items.filter(pl.col("group") >= 0)["group"].n_unique(),
-            left_out=built.left_out,
-            splits=[_split_line(built, split) for split in SPLITS],
-            agreement=agreement_lines(feedback, wanted),
-            acceptability=built.acceptability,
-            one_labeler=built.one_labeler,
-            labelers=labeler_lines(opinions.labelers),
-            labelers_total=len(opinions.labelers),
-            reliability=opinions.words,
-            segments=segment_lines(
-                feedback,
-                wanted.criterion,
-                wanted.segments,
-                within_segments(feedback, wanted.criterion),
-                opinions.between,
-            ),
-            divided=built.divided,
-        )
+        given: dict[str, Any] = {
+            "preferences": wanted,
+            "splits": opened.splits() or SplitSettings.model_validate(sections["splits"]),
+            "evaluation": EvaluationSettings.model_validate(sections["evaluation"]),
+            "golden": frozenset(opened.golden_documents()),
+        }
+        with tempfile.TemporaryDirectory(prefix="rewardloop-preferences-") as folder:
+            survey = survey_if_large(feedback, wanted.criterion, Path(folder))
+            if survey is None:
+                built, evidence = _whole(feedback.collect(), wanted, given)
+            else:
+                built, evidence = None, _in_parts(survey, Path(folder), preferences, wanted, given)
         run.write("preferences", evidence)
-        run.write("divided", DividedPairs(criterion=wanted.criterion, pairs=built.divided))
+        run.write("divided", DividedPairs(criterion=wanted.criterion, pairs=evidence.divided))
         check_agreement(evidence, run.folders[-1] / "evidence" / "divided.json")
         _check(evidence)
-        built.items.write_parquet(preferences / "items.parquet")
-        built.pairs.write_parquet(preferences / "pairs.parquet")
+        if built is not None:
+            built.items.write_parquet(preferences / "items.parquet")
+            built.pairs.write_parquet(preferences / "pairs.parquet")
         train = evidence.splits[0]
+        answers = sum(line.items for line in evidence.splits)
         run.produced = (
-            f"{len(built.items):,} answers; train {train.groups:,} groups, {train.pairs:,} pairs; "
+            f"{answers:,} answers; train {train.groups:,} groups, {train.pairs:,} pairs; "
             f"left out {sum(evidence.left_out.values()):,}"
         )
+
+
+def _whole(
+    feedback: pl.DataFrame, wanted: PreferenceSettings, given: dict[str, Any]
+) -> tuple[Preferences, PreferenceEvidence]:
+    built = build(feedback, **given)
+    evidence = _evidence(
+        feedback,
+        wanted,
+        built.opinions,
+        groups_in=len(feedback),
+        groups_used=built.groups_used,
+        groups_built=built.items.filter(pl.col("group") >= 0)["group"].n_unique(),
+        left_out=built.left_out,
+        splits=[_split_line(built, split) for split in SPLITS],
+        acceptability=built.acceptability,
+        one_labeler=built.one_labeler,
+        divided=built.divided,
+    )
+    return built, evidence
+
+
+def _in_parts(
+    survey: Survey, folder: Path, target: Path, wanted: PreferenceSettings, given: dict[str, Any]
+) -> PreferenceEvidence:
+    """A large corpus: agreement and what is known of labelers come from a sample, everything else from all of it."""
+    built = build_in_parts(survey, folder, target, **given)
+    evidence = _evidence(
+        built.sample,
+        wanted,
+        built.opinions,
+        groups_in=survey.rows,
+        groups_used=built.groups_used,
+        groups_built=built.groups_built,
+        left_out=built.left_out,
+        splits=built.splits,
+        acceptability=built.acceptability,
+        one_labeler=built.one_labeler,
+        divided=built.divided,
+    )
+    segments = [line.model_copy(update={"labels": survey.segments[line.segment]}) for line in evidence.segments]
+    return evidence.model_copy(update={"segments": segments})
+
+
+def _evidence(
+    feedback: pl.DataFrame, wanted: PreferenceSettings, opinions: Opinions, **counted: Any
+) -> PreferenceEvidence:
+    people = feedback_of_people(feedback)
+    right = control_shares(feedback, wanted.criterion)
+    return PreferenceEvidence(
+        criterion=wanted.criterion,
+        agreement=agreement_lines(people, wanted),
+        labelers=[
+            line.model_copy(update={"controls": right.get(line.labeler)}) for line in labeler_lines(opinions.labelers)
+        ],
+        labelers_total=len(opinions.labelers),
+        reliability=opinions.words,
+        segments=segment_lines(
+            feedback, wanted.criterion, wanted.segments, within_segments(people, wanted.criterion), opinions.between
+        ),
+        **counted,
+    )
 
 
 def _split_line(built: Preferences, split: str) -> SplitLine:

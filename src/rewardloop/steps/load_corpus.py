@@ -11,8 +11,17 @@ import polars as pl
 from rewardloop.errors import BadInputError
 from rewardloop.evaluation.human import human_comparisons
 from rewardloop.evidence import BatchLine, CorpusEvidence
+from rewardloop.feedback.comparisons import POLICY
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.steps.step_run import step_run
+
+_IS_COMPARED = (
+    pl.col("responses")
+    .list.eval(pl.element().struct.field("model").str.starts_with(POLICY))
+    .list.any()
+    .fill_null(False)
+)
+"""Rows that say something of earlier policies."""
 
 
 def load_corpus(*, store: str, corpus_digest: str, code_version: str, corpus: Path) -> None:
@@ -34,12 +43,12 @@ def load_corpus(*, store: str, corpus_digest: str, code_version: str, corpus: Pa
         if not wanted.batches:
             reasons = "".join(f"\n  {digest[:12]}: {reason}" for digest, reason in wanted.left_out.items())
             raise BadInputError(f"{store}: no batch to train on; ingest one, or accept a refused one:{reasons}")
-        frames: list[pl.DataFrame] = []
+        frames: list[pl.LazyFrame] = []
         lines: list[BatchLine] = []
         weights = feedback.batch_weights(wanted)
         for batch in wanted.batches:
             manifest = feedback.batch(batch.digest)
-            frame = feedback.read_batch(batch.digest).with_columns(batch=pl.lit(batch.digest))
+            frame = feedback.scan_batch(batch.digest).with_columns(batch=pl.lit(batch.digest))
             if wanted.half_life_days is not None:
                 frame = frame.with_columns(weight=pl.lit(weights[batch.digest]))
             frames.append(frame)
@@ -56,9 +65,8 @@ def load_corpus(*, store: str, corpus_digest: str, code_version: str, corpus: Pa
                     weight=weights[batch.digest],
                 )
             )
-        # Rows of a refused batch may have come again before somebody accepted it after all.
-        records = pl.concat(frames).unique("record", keep="first", maintain_order=True)
-        records.write_parquet(corpus / "records.parquet")
+        groups = _write(frames, corpus / "records.parquet")
+        compared = pl.scan_parquet(corpus / "records.parquet").filter(_IS_COMPARED).collect()
         labels = sum(line.labels for line in lines)
         run.write(
             "corpus",
@@ -67,10 +75,22 @@ def load_corpus(*, store: str, corpus_digest: str, code_version: str, corpus: Pa
                 window=wanted.window,
                 batches=lines,
                 left_out=wanted.left_out,
-                groups=records.height,
+                groups=groups,
                 labels=labels,
-                comparisons=human_comparisons(records),
+                comparisons=human_comparisons(compared),
             ),
         )
         batches = "1 batch" if len(lines) == 1 else f"{len(lines):,} batches"
-        run.produced = f"{records.height:,} groups with {labels:,} labels from {batches}"
+        run.produced = f"{groups:,} groups with {labels:,} labels from {batches}"
+
+
+def _write(frames: list[pl.LazyFrame], target: Path) -> int:
+    """Write all rows without holding them, and give their number."""
+    records = pl.concat([frame.select("batch", "record") for frame in frames]).collect()
+    # Rows of a refused batch may have come again before somebody accepted it after all.
+    again = records.filter(~pl.col("record").is_first_distinct())
+    rows = pl.concat(frames)
+    if len(again):
+        rows = rows.join(again.lazy(), on=["batch", "record"], how="anti", maintain_order="left")
+    rows.sink_parquet(target, compression_level=1)
+    return len(records) - len(again)

@@ -55,18 +55,15 @@ def validate_feedback(
     with step_run("validate_feedback", inputs=[corpus], output=validated) as run:
         about = CorpusEvidence.model_validate_json((corpus / "evidence" / "corpus.json").read_bytes())
         accepted = {line.digest: line.accepted_by for line in about.batches}
-        records = pl.read_parquet(corpus / "records.parquet")
+        records = pl.scan_parquet(corpus / "records.parquet")
         _check_criterion(records, criterion)
         validator = Validator(limits, criterion, data_docs)
-        results = [
-            validator.judge(str(digest), part.select(FEEDBACK.names()))
-            for (digest,), part in records.partition_by("batch", as_dict=True, maintain_order=True).items()
-        ]
+        batches = _batches(records)
+        results = [validator.judge(digest, rows.select(FEEDBACK.names())) for digest, rows in batches.items()]
         opened = FeedbackStore.open(store)
         for result in results:
             if result.failed and verdicts_count:
-                rows = records.filter(batch=result.digest).select(*FEEDBACK.names(), "batch")
-                opened.quarantine(result.digest, "validation", _quarantined(rows, result))
+                opened.quarantine(result.digest, "validation", _quarantined(batches[result.digest], result))
         refused = [
             result for result in results if verdicts_count and result.reasons and not accepted.get(result.digest)
         ]
@@ -74,22 +71,45 @@ def validate_feedback(
         for result in refused:
             opened.refuse(result.digest, result.reasons)
         if refused:
-            raise BadInputError(_explain(refused, about, records))
-        kept = pl.concat([result.kept.with_columns(pl.lit(result.digest).alias("batch")) for result in results])
-        if "weight" in records.columns:
-            weights = records.select("batch", "weight").unique()
-            kept = kept.join(weights, on="batch", how="left", maintain_order="left")
-        if kept.is_empty():
+            raise BadInputError(_explain(refused, about, batches))
+        kept = sum(len(result.kept) for result in results)
+        lost = sum(len(result.failed) for result in results)
+        if not kept:
             raise BadInputError("validate_feedback: every row is in quarantine, nothing is left to train on")
-        kept.write_parquet(validated / "records.parquet")
+        _keep(batches, results, validated / "records.parquet")
         passed = sum(line.passed for result in results for line in result.lines)
         checks = sum(len(result.lines) for result in results)
-        lost = len(records) - len(kept)
-        run.produced = f"{len(kept):,} groups kept, {lost:,} quarantined; {passed} of {checks} expectations met"
+        run.produced = f"{kept:,} groups kept, {lost:,} quarantined; {passed} of {checks} expectations met"
 
 
-def _check_criterion(records: pl.DataFrame, criterion: str) -> None:
-    found = records.select(pl.col("labels").explode()).unnest("labels")["criterion"].drop_nulls().unique().sort()
+def _batches(records: pl.LazyFrame) -> dict[str, pl.LazyFrame]:
+    """The rows of each batch, which stand together: cut out by number, so that none is read for another's sake."""
+    runs = records.select(pl.col("batch").rle()).collect().unnest("batch")
+    found: dict[str, pl.LazyFrame] = {}
+    start = 0
+    for count, digest in runs.select("len", "value").iter_rows():
+        assert digest not in found
+        found[digest] = records.slice(start, count)
+        start += count
+    return found
+
+
+def _keep(batches: dict[str, pl.LazyFrame], results: list[BatchResult], target: Path) -> None:
+    """Write the rows that passed, in their order, never all of them in memory."""
+    kept = []
+    for result in results:
+        rows = batches[result.digest]
+        if result.failed:
+            gone = pl.LazyFrame({"row": [row for row, _ in result.failed]}, schema={"row": pl.UInt32})
+            numbered = rows.with_row_index("row").with_columns(pl.col("row").cast(pl.UInt32))
+            rows = numbered.join(gone, on="row", how="anti", maintain_order="left").drop("row")
+        kept.append(rows)
+    pl.concat(kept).sink_parquet(target, compression_level=1)
+
+
+def _check_criterion(records: pl.LazyFrame, criterion: str) -> None:
+    named = pl.col("labels").list.eval(pl.element().struct.field("criterion").unique())
+    found = records.select(named.explode()).unique().collect().to_series().drop_nulls().sort()
     if criterion not in found:
         raise BadInputError(
             f"preferences.criterion: found {criterion!r}, on which no batch has labels; "
@@ -97,10 +117,12 @@ def _check_criterion(records: pl.DataFrame, criterion: str) -> None:
         )
 
 
-def _quarantined(rows: pl.DataFrame, result: BatchResult) -> list[dict[str, Any]]:
+def _quarantined(batch: pl.LazyFrame, result: BatchResult) -> list[dict[str, Any]]:
+    numbers = [row for row, _ in result.failed]
+    rows = batch.select(*FEEDBACK.names(), "batch").with_row_index("row").filter(pl.col("row").is_in(numbers))
     return [
-        {"place": rows["place"][row], "reason": reason, "row": _json_ready(rows.row(row, named=True))}
-        for row, reason in result.failed
+        {"place": row["place"], "reason": reason, "row": _json_ready(row)}
+        for (_, reason), row in zip(result.failed, rows.drop("row").collect().iter_rows(named=True), strict=True)
     ]
 
 
@@ -148,12 +170,12 @@ def _write_evidence(
     )
 
 
-def _explain(refused: list[BatchResult], about: CorpusEvidence, records: pl.DataFrame) -> str:
+def _explain(refused: list[BatchResult], about: CorpusEvidence, batches: dict[str, pl.LazyFrame]) -> str:
     sources = {line.digest: line.source for line in about.batches}
     parts = []
     for result in refused:
-        rows = records.filter(batch=result.digest)
-        bad = [f"{rows['place'][row]}: {reason}" for row, reason in result.failed[:_SHOWN]]
+        place = batches[result.digest].select("place").collect()["place"]
+        bad = [f"{place[row]}: {reason}" for row, reason in result.failed[:_SHOWN]]
         more = len(result.failed) - len(bad)
         title = f"batch {result.digest[:12]} ({sources.get(result.digest, '?')}) is refused:"
         parts.append("\n  ".join([title, *result.reasons, *bad, *([f"and {more:,} rows more"] if more else [])]))

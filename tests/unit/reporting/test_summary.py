@@ -57,8 +57,8 @@ def test_the_policy_has_its_lines(tmp_path: Path) -> None:
     lines = [" ".join(line.split()) for line in text.splitlines()]
     for line in (
         "Policy's gain in reward +1.24 [+1.01 to +1.47] 0.13 → 1.37 on 60 held-out prompts",
-        "wins against the reference 75.0% [64.0% to 86.0%] the reward model; ties count one half",
-        "wins by the second judge 63.3% [52.3% to 74.3%] bag of words on the training pairs; ties count one half",
+        "wins against the reference 75.0% [64.0% to 86.0%] the reward model, ties half",
+        "wins by the second judge 63.3% [52.3% to 74.3%] bag of words on the training pairs, ties half",
         "KL from the reference 5.03 [4.42 to 5.64] nats of 10",
         "length 24.1 → 23.2 tokens, distinct bigrams 0.81 → 0.78",
         "“The acting in this film was”",
