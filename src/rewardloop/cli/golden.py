@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rewardloop.cli.ingest import named_values
 from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, read_settings
+from rewardloop.cli.reading import Column, Format, Importer, Map, Option, reading_options
 from rewardloop.config import Settings
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import Estimate
@@ -28,13 +28,11 @@ def add(
     files: Annotated[list[Path], typer.Argument(help="Feedback on new prompts: plain, gzip or zip.")],
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = None,
-    format: Annotated[str, typer.Option(help="The format, or auto: decided by content.")] = "auto",
-    column: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=COLUMN", help="What the file calls a column; repeatable.")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the format; repeatable.")
-    ] = None,
+    format: Format = "auto",
+    map: Map = None,
+    column: Column = None,
+    option: Option = None,
+    importer: Importer = None,
 ) -> None:
     """Take new groups into the golden set; groups that a batch has already are refused.
 
@@ -51,11 +49,9 @@ def add(
         FeedbackStore.open(settings.store.url),
         settings,
         key=key,
-        format=format,
-        options=named_values("--option", option),
-        columns=named_values("--column", column),
         say=typer.echo,
         progress=True,
+        **reading_options(format, map, column, option, importer),
     )
     typer.echo(report.summary)
     for reason in report.reasons:

@@ -8,12 +8,12 @@ import os
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rewardloop.cli.ingest import named_values
 from rewardloop.cli.options import DEFAULT_CONFIG, Config, Overrides, read_settings
+from rewardloop.cli.reading import Column, Format, Importer, Map, Option, reading_options
 from rewardloop.errors import BadInputError, RewardloopError
 
 if TYPE_CHECKING:
@@ -38,13 +38,11 @@ def judge(
     output: Annotated[Path | None, typer.Option(help="Write the labels here, as canonical records.")] = None,
     ingest: Annotated[bool, typer.Option("--ingest", help="Take the labels into the store.")] = False,
     rules: Annotated[bool, typer.Option("--rules", help="Programs label (judge.rules), no model.")] = False,
-    format: Annotated[str, typer.Option(help="The files' format, or auto: decided by content.")] = "auto",
-    column: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=COLUMN", help="What the files call a column; repeatable.")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the format; repeatable.")
-    ] = None,
+    format: Format = "auto",
+    map: Map = None,
+    column: Column = None,
+    option: Option = None,
+    importer: Importer = None,
 ) -> None:
     """Let a model judge answers by the constitution of the configuration, or programs by its rules.
 
@@ -65,8 +63,8 @@ def judge(
     store = FeedbackStore.open(settings.store.url)
     key = store_key(home)
     if files:
-        how: dict[str, Any] = {"options": named_values("--option", option), "columns": named_values("--column", column)}
-        items, labels = read_items(files, settings, store, key=key, format=format, **how)
+        how = reading_options(format, map, column, option, importer)
+        items, labels = read_items(files, settings, store, key=key, **how)
     else:
         items, labels = items_of_batch(store, batch or ""), feedback_frame([])
     if rules:

@@ -61,6 +61,15 @@ def test_add_says_what_was_taken_and_why_not(tmp_path: Path, config: Path) -> No
     assert "nothing was taken into the golden set; 30 refused" in said("golden", "add", mixed, "-c", config)
 
 
+def test_add_takes_house_made_columns(tmp_path: Path, config: Path) -> None:
+    said("ingest", prompted(tmp_path / "first.jsonl", "first", 40), "-c", config)
+    path = tmp_path / "house.csv"
+    path.write_text("question,one,two,better\nHow are you?,Fine.,Bad.,a\n")
+    columns = "prompt=question,response_a=one,response_b=two,verdict=better"
+    output = said("golden", "add", path, "--format", "pairwise", "--map", columns, "-c", config)
+    assert "1 groups of 1 documents taken into the golden set" in output
+
+
 def test_show_counts_generations_and_uses(tmp_path: Path, config: Path) -> None:
     assert "no golden set yet" in said("golden", "show", "-c", config)
     said("ingest", prompted(tmp_path / "first.jsonl", "first", 40), "-c", config)

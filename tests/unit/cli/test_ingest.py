@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from rewardloop.cli.ingest import mapped_columns
 from rewardloop.cli.main import app
+from rewardloop.cli.reading import mapped_columns
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.importers import base
 

@@ -62,6 +62,16 @@ def test_labels_are_canonical_records_that_say_what_they_are(tmp_path: Path) -> 
     assert "A vote counts 0.5 of a person's" in result.stdout
 
 
+def test_house_made_columns_are_mapped(tmp_path: Path) -> None:
+    file, out = tmp_path / "house.csv", tmp_path / "out.jsonl"
+    file.write_text("question,one,two,better\nQ,calm,lively!,a\n")
+    columns = "prompt=question,response_a=one,response_b=two,verdict=better"
+    with judging() as server:
+        run(tmp_path, str(file), "--format", "pairwise", "--map", columns, "--output", str(out), **of(server))
+    [record] = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [response["content"] for response in record["responses"]] == ["calm", "lively!"]
+
+
 def test_labels_go_into_the_store_once(tmp_path: Path) -> None:
     file = str(answers(tmp_path, 3))
     with judging() as server:
