@@ -148,6 +148,16 @@ def test_a_tie_of_an_unknown_name_is_never_guessed() -> None:
     assert isinstance(tie, Taken)
 
 
+def test_answers_are_called_by_their_columns_too() -> None:
+    named = {"response_a": "left", "response_b": "right"}
+    rows = [{"left": "x", "right": "y", "verdict": "right"}, {"left": "x", "right": "z", "verdict": "Left"}]
+    found = read(table_of(*rows), "pairwise", columns=named)
+    assert [one.group.labels[0].chosen for one in found if isinstance(one, Taken)] == ["b", "a"]
+    with pytest.raises(BadInputError, match="'a' stands for two verdicts; say with a="):
+        parse_options(importers()["pairwise"], {}, {"response_a": "b", "response_b": "a"})
+    parse_options(importers()["pairwise"], {"a": "b", "b": "a"}, {"response_a": "b", "response_b": "a"})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -296,7 +296,7 @@ def choose(tables: Sequence["Table"], name: str, options: Mapping[str, str], col
         raise BadInputError(f"{tables[0].name}: may be any of: {looks}. Name the format with --format")
     raise BadInputError(
         f"{tables[0].name}: format not recognized; found {tables[0].looks()}. Name the format with --format "
-        f"({', '.join(known)}) and its columns with --column"
+        f"({', '.join(known)}) and its columns with --map NAME=COLUMN,..."
     )
 
 

@@ -38,7 +38,10 @@ _OTHERS = ("prompt", "labeler", "id", "segment", "model_a", "model_b", "status")
 
 
 class PairwiseOptions(ComparedOptions):
-    """``a``, ``b``, ``tie``, ``both_bad``: values of ``verdict``; ``keep``: values of ``status`` whose rows count."""
+    """``a``, ``b``, ``tie``, ``both_bad``: values of ``verdict``; ``keep``: values of ``status`` whose rows count.
+
+    An answer is also called by its column, where no option says what it is called.
+    """
 
     prompt: Column = "prompt"
     response_a: Column = "response_a"
@@ -59,14 +62,23 @@ class PairwiseOptions(ComparedOptions):
 
     @model_validator(mode="after")
     def _apart(self) -> "PairwiseOptions":
-        both = twice((self.a, self.b, self.tie, self.both_bad))
+        both = twice(self.names().values())
         if both is not None:
-            raise ValueError(f"{both!r} stands for two verdicts")
+            raise ValueError(f"{both!r} stands for two verdicts; say with a=..., b=... what each is called")
         return self
 
     def names(self) -> dict[Verdict, tuple[str, ...]]:
         """Verdict -> what it is called."""
-        return {"a": self.a, "b": self.b, "tie": self.tie, "bothbad": self.both_bad}
+        return {
+            "a": self.a if "a" in self.model_fields_set else _with(self.a, self.response_a),
+            "b": self.b if "b" in self.model_fields_set else _with(self.b, self.response_b),
+            "tie": self.tie,
+            "bothbad": self.both_bad,
+        }
+
+
+def _with(names: tuple[str, ...], column: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*names, column.strip().casefold())))
 
 
 def _recognizes(table: Table, options: PairwiseOptions) -> str | None:
