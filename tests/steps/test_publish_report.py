@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from rewardloop.evidence import RunRecord, StepRecord
+from rewardloop.reporting.notifications import URLS
 from rewardloop.reporting.run_evidence import RunEvidence
 from rewardloop.steps.publish_report import headline_metrics, publish_report, write_report
 from tests import run_folders
+from tests.receiver import receiving
 
 
 def published(place: Path, trigger_reason: str = "by hand") -> None:
@@ -16,7 +18,7 @@ def published(place: Path, trigger_reason: str = "by hand") -> None:
         config_digest="d" * 64,
         trigger_reason=trigger_reason,
         tracking_uri="",
-        settings='{"organization": "film-reviews", "align": null}',
+        settings='{"organization": "film-reviews", "align": null, "notifications": {"events": ["failed"]}}',
         report=place,
     )
 
@@ -62,6 +64,22 @@ def test_on_a_cluster_the_parameters_say_what_the_run_is(tmp_path: Path, monkeyp
     page = (tmp_path / "report").read_text(encoding="utf-8")
     assert "25 new labels" in page
     assert "Failed at train_reward_model." in page
+
+
+@pytest.mark.parametrize("on_cluster", [True, False])
+def test_on_a_cluster_people_are_told_by_this_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_cluster: bool
+) -> None:
+    """Elsewhere the command line tells them, and nobody wants the same message twice."""
+    folder = run_folders.failed_run(tmp_path / "run")
+    if on_cluster:
+        (folder / "run.json").unlink()
+    monkeypatch.setenv("REWARDLOOP_RUN_DIR", str(folder))
+    with receiving(200) as receiver:
+        monkeypatch.setenv(URLS, receiver.url)
+        published(tmp_path / "report", trigger_reason="25 new labels")
+    assert [message["title"] for message in receiver.got] == (["film-reviews: the run failed"] if on_cluster else [])
+    assert all("Failed at train_reward_model" in message["message"] for message in receiver.got)
 
 
 def test_report_blessing_and_figures_are_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,9 +22,9 @@ from rewardloop.feedback.ingest import ingest
 from rewardloop.feedback.reading import read_sources
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.modeling.remote_scorer import RemoteScorer
-from rewardloop.operation.notifications import notify
 from rewardloop.operation.signatures import Secrets
 from rewardloop.operation.webhooks import make_app
+from rewardloop.reporting.notifications import notify
 from rewardloop.storage import Storage
 from rewardloop.tracking.manifest import verify_manifest, write_manifest
 

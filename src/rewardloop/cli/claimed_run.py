@@ -164,7 +164,8 @@ class ClaimedRun:
         close_run(self.run_dir)
 
     def _tell(self, record: RunRecord, champion: str | None) -> RunResult:
-        from rewardloop.cli.outcome_notes import next_commands, notify_outcome
+        from rewardloop.cli.next_commands import next_commands
+        from rewardloop.reporting.messages import notify_outcome
         from rewardloop.reporting.outcome import outcome_of
         from rewardloop.reporting.run_evidence import RunEvidence
         from rewardloop.reporting.summary import terminal_summary
@@ -176,7 +177,7 @@ class ClaimedRun:
             typer.echo(f"Log: {self.run_dir / 'log.txt'}", err=True)
         else:
             self.say(next_commands(self.loaded, champion=outcome.kind == "blessed" or champion is not None))
-        notify_outcome(self.settings, evidence)
+        notify_outcome(self.settings.notifications, evidence)
         return RunResult(outcome.kind, outcome.exit_code, self.run_id, evidence.report)
 
 

@@ -59,7 +59,7 @@ def drift(
     typer.echo(f"report {page}, kept as {store.storage.path(name)}")
     typer.echo(headline(found))
     if found.drifted:
-        from rewardloop.operation.notifications import notify
+        from rewardloop.reporting.notifications import notify
 
         body = "\n".join([*found.reasons[:_SHOWN], f"report: {page}"])
         notify(settings.notifications, "drift", headline(found), body)

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rewardloop.cli.cluster_runs import settle, settle_where_asked, standing_on_cluster
-from rewardloop.cli.outcome_notes import notify_not_run
 from rewardloop.cli.parameters import config_digest
 from rewardloop.cli.retraining import RunResult, absolute, close_cut_short, retrain
 from rewardloop.cli.text_sets import keep_text_sets
@@ -25,6 +24,7 @@ from rewardloop.operation.arrivals import Seen, complete_files
 from rewardloop.operation.claims import ClaimState, read_claims
 from rewardloop.operation.inbox import InboxReport, open_inbox, take_inbox
 from rewardloop.operation.trigger import Due, due_now, standing
+from rewardloop.reporting.messages import notify_not_run
 from rewardloop.storage import Storage
 
 _Say = Callable[[str], None]
@@ -86,7 +86,7 @@ class Looker:
             except Exception as error:
                 # MLflow is away, or a setting is wrong: without a pause every look would claim and fail again.
                 if self._failed(corpus.digest, config).count == 1:
-                    notify_not_run(self.settings, reason, error)
+                    notify_not_run(self.settings.notifications, self.settings.organization, reason, error)
                 raise
             self._remember(corpus.digest, config, run)
             due = self.due(*self._wanted())

@@ -58,7 +58,9 @@ def pipeline_parameters(
         "data_settings": settings.section("validation", "preferences", "splits", "evaluation"),
         "training_settings": settings.section("model", "training", "distributed", *_judge_sections(settings)),
         "evaluation_settings": settings.section("evaluation", "threshold"),
-        "promotion_settings": settings.section("organization", "gate", "threshold", "align", "promotion"),
+        "promotion_settings": settings.section(
+            "organization", "gate", "threshold", "align", "promotion", "notifications"
+        ),
     }
     if settings.align is None:
         return parameters

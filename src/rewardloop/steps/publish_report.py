@@ -2,8 +2,9 @@
 
 In: the folder of the run (``REWARDLOOP_RUN_DIR``; an exit handler is given no artifacts). Out: ``report.html`` there
 and in the step's artifact, and the same with the blessing and the headline figures in the run's MLflow record. On a
-laptop the command line has written what the run is (``run.json``); on a cluster nobody has, so this step does, from its
-parameters. A cluster whose steps share no folder gets a page that says so: a run must not fail for its report.
+laptop the command line has written what the run is (``run.json``) and tells people how it ended; on a cluster nobody
+has, so this step does both. A cluster whose steps share no folder gets a page that says so: a run must not fail for its
+report.
 """
 
 import html
@@ -13,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rewardloop.config import NotificationSettings
 from rewardloop.evidence import Estimate, EvaluationEvidence, PolicyEvaluationEvidence, RunRecord, StepRecord
+from rewardloop.reporting.messages import notify_outcome
 from rewardloop.reporting.outcome import outcome_of
 from rewardloop.reporting.report import render_report
 from rewardloop.reporting.run_evidence import REPORT_STEP, RunEvidence, step_metrics
@@ -44,7 +47,7 @@ def publish_report(
         config_digest: the settings that can change a model.
         trigger_reason: why the run was started; shown with its lineage.
         tracking_uri: MLflow's URI.
-        settings: JSON of the sections ``organization`` and ``align``, others may be with them.
+        settings: JSON of ``organization`` and the sections ``align`` and ``notifications``, others may be with them.
         report: where the page is written.
 
     Raises:
@@ -56,9 +59,10 @@ def publish_report(
         report.write_text(_NO_FOLDER.format(reason=html.escape(trigger_reason or "not said")), encoding="utf-8")
         print("No report: the steps of this run share no folder; see placement.home")
         return
+    sections = json.loads(settings)
     with step_run(REPORT_STEP) as run:
-        if not (folder / "run.json").exists():
-            sections = json.loads(settings)
+        told_elsewhere = (folder / "run.json").exists()
+        if not told_elsewhere:
             _describe(
                 folder,
                 organization=sections["organization"],
@@ -72,6 +76,9 @@ def publish_report(
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_bytes(page.read_bytes())
         run.produced = str(page)
+        if not told_elsewhere:
+            wanted = NotificationSettings.model_validate(sections.get("notifications", {}))
+            notify_outcome(wanted, RunEvidence.read(folder))
 
 
 def _describe(folder: Path, **known: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from rewardloop.config import NotificationSettings
-from rewardloop.operation.notifications import URLS, notify
+from rewardloop.reporting.notifications import URLS, notify
 from tests.receiver import Receiver, receiving
 
 
