@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -141,8 +142,14 @@ def test_the_policy_gets_better(made: Aligned, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rate", "budget", "reason"),
     [
-        ("1e-2", "1000", "tokens on average, the reference's 7.2: less than align.stop.min_length_share = 0.5 of that"),
-        ("3e-2", "8", "nats, beyond align.kl.budget = 8"),
+        # Short answers become empty ones: which limit is reached first is rounding's choice, another on each processor.
+        (
+            "1e-2",
+            "1000",
+            r"tokens on average, the reference's 7\.\d: less than align\.stop\.min_length_share = 0\.5 of that$"
+            r"|^\d+% of the answers are empty$",
+        ),
+        ("3e-2", "8", r"nats, beyond align\.kl\.budget = 8$"),
     ],
 )
 def test_a_policy_that_collapses_is_stopped_at_its_best(
@@ -155,7 +162,7 @@ def test_a_policy_that_collapses_is_stopped_at_its_best(
         "align.stop.min_length_share=0.5",
     )
     evidence = made.align(tmp_path / "out", *overrides)
-    assert evidence.stopped.endswith(reason)
+    assert re.search(reason, evidence.stopped)
     assert produced(tmp_path / "out", "align_policy").endswith(f", stopped: {evidence.stopped}")
     assert 0 < evidence.updates < 16
     # Nothing was learnt from the answers that showed it.
