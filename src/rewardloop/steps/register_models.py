@@ -32,7 +32,7 @@ from rewardloop.tracking.manifest import write_manifest
 from rewardloop.tracking.outage import insist, outages_in_words
 from rewardloop.tracking.policy_registration import register_policy
 from rewardloop.tracking.projection import name_champion
-from rewardloop.tracking.registration import register
+from rewardloop.tracking.registration import Registered, register
 from rewardloop.tracking.registry import find
 from rewardloop.tracking.runs import current_run
 from rewardloop.tracking.tags import AGAINST, BLESSED, FIRST, MANIFEST, THRESHOLD
@@ -81,31 +81,19 @@ def register_models(
         scoring = json.loads((evaluation / "scoring.json").read_text(encoding="utf-8"))
         history = History(Storage.open(store), name)
         expected = None if verdict.champion == NO_CHAMPION else verdict.champion
+        lineage = {"corpus_digest": corpus_digest, "config_digest": config_digest}
         with tempfile.TemporaryDirectory() as temporary:
             directory = Path(temporary) / "reward_model"
             manifest = _assemble(directory, reward_model, evaluation)
-            # Only the very same files are the same version: equal weights may come with another threshold.
-            same = {
-                "candidate_digest": verdict.candidate,
-                "corpus_digest": corpus_digest,
-                "config_digest": config_digest,
-                MANIFEST: manifest,
-            }
-            with outages_in_words(f"{name}: looking for its version", tracking_uri):
-                before = insist("looking for the version", lambda: find(name, same, tracking_uri))
-            # A run that is resumed after its version was promoted must not promote it again: it may have been rolled
-            # back since.
-            promotion = _promotion_of(history, before)
-            if automatic and promotion is None:
-                _check_current(name, history.champion(), expected)
-            pipeline_run = current_run()
-            done = register(
+            done, promotion = _register(
                 directory,
-                name=name,
-                same=same,
+                history,
+                # Only the very same files are the same version: equal weights may come with another threshold.
+                same={"candidate_digest": verdict.candidate, MANIFEST: manifest} | lineage,
                 tags=_measured_tags(measured, scoring["threshold"], wanted) | {AGAINST: expected or FIRST},
+                expected=expected,
+                promotes=automatic,
                 tracking_uri=tracking_uri,
-                parent_run_id=pipeline_run[1] if pipeline_run else None,
             )
         if automatic and promotion is None:
             promotion = history.append(
@@ -137,20 +125,54 @@ def register_models(
                 reward_model=f"models:/{name}/{done.version}",
                 store=store,
                 tracking_uri=tracking_uri,
-                tags={"corpus_digest": corpus_digest, "config_digest": config_digest} | _run_tags(),
+                tags=lineage | _run_tags(),
                 measured=PolicyEvaluationEvidence.model_validate_json(
                     (blessing / "evidence" / "policy_evaluation.json").read_bytes()
                 ),
                 promote=automatic,
             )
         run.write("registration", evidence)
-        limit = "no threshold" if evidence.threshold is None else f"threshold {evidence.threshold:.3f}"
-        place = (
-            "champion" if evidence.champion else "waiting for approval" if evidence.waiting else "no longer champion"
-        )
-        run.produced = f"{name} version {done.version}, {place}, {limit}"
-        if evidence.policy:
-            run.produced += f"; {evidence.policy.name} version {evidence.policy.version}"
+        run.produced = _in_words(evidence)
+
+
+def _register(
+    directory: Path,
+    history: History,
+    *,
+    same: dict[str, str],
+    tags: dict[str, str],
+    expected: str | None,
+    promotes: bool,
+    tracking_uri: str,
+) -> tuple[Registered, HistoryRecord | None]:
+    """The version of the files in ``directory``, and the record that promoted it before, if one did.
+
+    ``expected`` is the champion that the candidate was compared with; where it is promoted it must still be that.
+    """
+    name = history.model_name
+    with outages_in_words(f"{name}: looking for its version", tracking_uri):
+        before = insist("looking for the version", lambda: find(name, same, tracking_uri))
+    # A run that is resumed after its version was promoted must not promote it again: maybe it was rolled back since.
+    promotion = _promotion_of(history, before)
+    if promotes and promotion is None:
+        _check_current(name, history.champion(), expected)
+    pipeline_run = current_run()
+    done = register(
+        directory,
+        name=name,
+        same=same,
+        tags=tags,
+        tracking_uri=tracking_uri,
+        parent_run_id=pipeline_run[1] if pipeline_run else None,
+    )
+    return done, promotion
+
+
+def _in_words(done: RegistrationEvidence) -> str:
+    limit = "no threshold" if done.threshold is None else f"threshold {done.threshold:.3f}"
+    place = "champion" if done.champion else "waiting for approval" if done.waiting else "no longer champion"
+    policy = f"; {done.policy.name} version {done.policy.version}" if done.policy else ""
+    return f"{done.name} version {done.version}, {place}, {limit}{policy}"
 
 
 def _promotion_of(history: History, version: str | None) -> HistoryRecord | None:
