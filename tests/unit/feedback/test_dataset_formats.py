@@ -2,20 +2,16 @@
 
 import copy
 import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rewardloop.config import ValidationSettings
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.importers.base import (
     LabelerId,
-    Outcome,
     Rejected,
-    Repeated,
     Skipped,
     Taken,
     choose,
@@ -23,10 +19,8 @@ from rewardloop.feedback.importers.base import (
     parse_options,
 )
 from rewardloop.feedback.importers.table import Record, Table
-from rewardloop.feedback.reading import Source, read_sources
-from rewardloop.tables import canonical_json, feedback_frame
-
-DATA = Path(__file__).parent / "data"
+from rewardloop.tables import feedback_frame
+from tests.exports import expected, read, shown, table, table_of
 
 Case = tuple[str, str, dict[str, str], dict[str, str]]
 # file, format, options, columns
@@ -60,38 +54,10 @@ CASES: list[Case] = [
 WITHOUT_AUTO = {"pairwise.csv"}  # some of its verdicts are called by no name
 
 
-def table(name: str) -> Table:
-    (source,) = read_sources([DATA / name])
-    return Table.of(source)
-
-
-def table_of(*rows: dict[str, Any], name: str = "labels.jsonl") -> Table:
-    return Table.of(Source(name, "".join(json.dumps(row) + "\n" for row in rows), "0" * 64))
-
-
-def read(table: Table, name: str, options: dict[str, str] | None = None, columns: Any = None) -> list[Outcome]:
-    chosen = importers()[name]
-    return list(chosen.read(table, parse_options(chosen, options or {}, columns or {}), ValidationSettings()))
-
-
-def shown(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as the golden files write it; a ``group_id`` made from content is ``*``."""
-    rows = outcome.rows if isinstance(outcome, Taken) else (outcome.row,)
-    result: dict[str, Any] = {"lines": [int(row.place.rpartition(":")[2]) for row in rows]}
-    if isinstance(outcome, Taken):
-        group = json.loads(canonical_json(outcome.group))
-        group["group_id"] = "*" if group["group_id"].startswith("c_") else group["group_id"]
-        return result | {"group": group} | ({"left_out": Counter(outcome.left_out)} if outcome.left_out else {})
-    if isinstance(outcome, Repeated):
-        return result | {"repeated": True}
-    return result | {"skipped" if isinstance(outcome, Skipped) else "rejected": outcome.reason}
-
-
 @pytest.mark.parametrize(("name", "format", "options", "columns"), CASES, ids=[case[0] for case in CASES])
 def test_golden_file(name: str, format: str, options: dict[str, str], columns: dict[str, str]) -> None:
     found = sorted((shown(outcome) for outcome in read(table(name), format, options, columns)), key=_first_line)
-    expected = (DATA / name).with_suffix(".expected.jsonl").read_text(encoding="utf-8")
-    assert found == [json.loads(line) for line in expected.split("\n") if line]
+    assert found == expected(name)
 
 
 def _first_line(one: dict[str, Any]) -> int:

@@ -1,19 +1,15 @@
 """Every importer against golden files written by hand: what each row of a file becomes."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from rewardloop.config import ValidationSettings
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.importers.base import Outcome, Rejected, Repeated, Taken, choose, importers, parse_options
+from rewardloop.feedback.importers.base import Rejected, Taken, choose, importers, parse_options
 from rewardloop.feedback.importers.table import Table
-from rewardloop.feedback.reading import Source, read_sources
-from rewardloop.tables import canonical_json
+from rewardloop.feedback.reading import Source
+from tests.exports import DATA, expected, read, shown, table
 
-DATA = Path(__file__).parent / "data"
 WIDE = {"text": "Request", "id": "Id", "segment": "Community", "score": "Score#", "labeler": "TurkId#"}
 
 # file, format, options, columns, does `auto` find it with the same options
@@ -39,49 +35,15 @@ CASES: list[tuple[str, str, dict[str, str], dict[str, str], bool]] = [
 ]
 
 
-def table(name: str) -> Table:
-    (source,) = read_sources([DATA / name])
-    return Table.of(source)
-
-
 def table_of(text: str, name: str = "labels.csv") -> Table:
     return Table.of(Source(name, text, "0" * 64))
-
-
-def read(table: Table, name: str, options: dict[str, str], columns: dict[str, str]) -> list[Outcome]:
-    chosen = importers()[name]
-    return list(chosen.read(table, parse_options(chosen, options, columns), ValidationSettings()))
-
-
-def shown(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as the golden files write it."""
-    if isinstance(outcome, Taken):
-        lines = [int(row.place.rpartition(":")[2]) for row in outcome.rows]
-        return {"lines": lines, "group": _without_made_ids(json.loads(canonical_json(outcome.group)))}
-    lines = [int(outcome.row.place.rpartition(":")[2])]
-    if isinstance(outcome, Repeated):
-        return {"lines": lines, "repeated": True}
-    return {"lines": lines, "rejected": outcome.reason}
-
-
-def _without_made_ids(group: dict[str, Any]) -> dict[str, Any]:
-    """Ids made from content are written ``*``; where labels name them, the response's text stands for them."""
-    made = {one["response_id"]: one["content"] for one in group["responses"] if one["response_id"].startswith("c_")}
-    for response in group["responses"]:
-        response["response_id"] = "*" if response["response_id"] in made else response["response_id"]
-    for label in group["labels"]:
-        for field in {"scores", "values", "ranks"} & set(label):
-            label[field] = {made.get(key, key): value for key, value in label[field].items()}
-    group["group_id"] = "*" if group["group_id"].startswith("c_") else group["group_id"]
-    return group
 
 
 @pytest.mark.parametrize(("name", "format", "options", "columns", "auto"), CASES, ids=[case[0] for case in CASES])
 def test_golden_file(name: str, format: str, options: dict[str, str], columns: dict[str, str], auto: bool) -> None:
     outcomes = read(table(name), format, options, columns)
-    expected = (DATA / name).with_suffix(".expected.jsonl").read_text(encoding="utf-8")
     by_line = sorted((shown(outcome) for outcome in outcomes), key=lambda one: one["lines"])
-    assert by_line == [json.loads(line) for line in expected.split("\n") if line]
+    assert by_line == expected(name)
 
 
 @pytest.mark.parametrize(("name", "format", "options", "columns", "auto"), CASES, ids=[case[0] for case in CASES])
