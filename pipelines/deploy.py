@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.versions import package
+from rewardloop.cli.cluster_runs import served_tracking_uri
 from rewardloop.cli.graphs import deployed_name, deployed_version
 from rewardloop.cli.kubeflow import Kubeflow, Version, check_reachable
 from rewardloop.cli.parameters import pipeline_name
-from rewardloop.cli.submit import served_tracking_uri
 from rewardloop.config import LoadedSettings, Settings
 from rewardloop.errors import BadInputError
 from rewardloop.operation.schedule import check_cron

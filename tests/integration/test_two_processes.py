@@ -26,7 +26,7 @@ from rewardloop.modeling.policy_parity import check_policy_parity
 from rewardloop.steps.align_policy import align_policy
 from rewardloop.steps.train_reward_model import train_reward_model
 from rewardloop.training.checkpoint import CheckpointFolder
-from rewardloop.training.launch import MANIFESTS
+from rewardloop.training.job import MANIFESTS
 from rewardloop.training.ppo import PpoTrainer
 from tests.aligned import Aligned, make_aligned, read
 from tests.policies import letters_base, settings_of, trainer_of, vowels

@@ -22,7 +22,7 @@ import typer
 from rewardloop.cli.environment import set_for_run
 from rewardloop.cli.local import run_pipeline, stop_pipeline
 from rewardloop.cli.parameters import code_version, pipeline_name, pipeline_parameters, reason_of
-from rewardloop.cli.retraining import RunResult
+from rewardloop.cli.run_result import RunResult
 from rewardloop.cli.runners import Containers
 from rewardloop.config import LoadedSettings, flatten, without_password
 from rewardloop.evidence import RunRecord

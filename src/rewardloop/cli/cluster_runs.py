@@ -5,6 +5,7 @@ process that submits a run holds its claim only while it does so, hence a claim 
 """
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from rewardloop.config import Settings
-from rewardloop.errors import RewardloopError
+from rewardloop.errors import BadInputError, RewardloopError
 from rewardloop.storage import Storage
 
 if TYPE_CHECKING:
@@ -21,6 +22,24 @@ if TYPE_CHECKING:
     from rewardloop.operation.trigger import Due
 
 _SUCCEEDED = "SUCCEEDED"
+
+
+def served_tracking_uri(settings: Settings) -> str:
+    """MLflow's URI as pods see it.
+
+    Raises:
+        BadInputError: none is set (the default is a file of this machine), or pods could not use it.
+    """
+    from rewardloop.cli.kubeflow import check_reachable
+
+    uri = settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None:
+        raise BadInputError(
+            "tracking.uri: is not set, and the default is a file of this machine; a pod needs an MLflow server: "
+            "tracking.uri: http://mlflow.example.org (or MLFLOW_TRACKING_URI)"
+        )
+    check_reachable("tracking.uri", uri)
+    return uri
 
 
 def run_name(organization: str, stem: str) -> str:
@@ -74,7 +93,6 @@ def settle_where_asked(settings: Settings, storage: Storage, claims: "Sequence[C
     """
     from rewardloop.cli.kubeflow import Kubeflow
     from rewardloop.cli.kubeflow_errors import endpoint
-    from rewardloop.cli.submit import served_tracking_uri
 
     if not any(one.is_submitted for one in claims) or not endpoint()[1]:
         return False

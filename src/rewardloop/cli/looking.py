@@ -12,7 +12,8 @@ from pathlib import Path
 
 from rewardloop.cli.cluster_runs import settle, settle_where_asked, standing_on_cluster
 from rewardloop.cli.parameters import config_digest
-from rewardloop.cli.retraining import RunResult, absolute, close_cut_short, retrain
+from rewardloop.cli.retraining import absolute, close_cut_short, retrain
+from rewardloop.cli.run_result import RunResult
 from rewardloop.cli.text_sets import keep_text_sets
 from rewardloop.config import LoadedSettings
 from rewardloop.errors import BadInputError
@@ -145,8 +146,8 @@ class Looker:
         return claimed or due_now(self.settings, self.store, claims, corpus, config, datetime.now(UTC))
 
     def _on_cluster(self, corpus: str, config: str) -> Due | None:
+        from rewardloop.cli.cluster_runs import served_tracking_uri
         from rewardloop.cli.kubeflow import Kubeflow
-        from rewardloop.cli.submit import served_tracking_uri
 
         kubeflow = Kubeflow.connect(timeout_seconds=self.settings.tracking.timeout_seconds)
         settle(self.settings, self.store.storage, kubeflow, served_tracking_uri(self.settings))

@@ -8,14 +8,13 @@ settings by accident. ``rewardloop run`` and ``rewardloop trigger`` are two ways
 import os
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import typer
 
-from rewardloop.cli.parameters import code_version, config_digest, pipeline_name, pipeline_parameters
+from rewardloop.cli.parameters import config_digest
+from rewardloop.cli.run_result import RunResult
 from rewardloop.cli.runners import containers_for
 from rewardloop.cli.text_sets import keep_text_sets
 from rewardloop.config import LoadedSettings, Settings
@@ -24,28 +23,7 @@ from rewardloop.feedback.store import Corpus, FeedbackStore
 from rewardloop.operation.claims import ClaimState, Wanted, newest_claim, take
 from rewardloop.operation.processes import is_gone
 
-__all__ = [
-    "RunResult",
-    "close_cut_short",
-    "code_version",
-    "config_digest",
-    "pipeline_name",
-    "pipeline_parameters",
-    "retrain",
-]
-
-Kind = Literal["blessed", "not blessed", "failed", "nothing new", "claimed elsewhere", "submitted"]
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a wish to train ended; ``run_id`` and ``report`` are those of the run that has the corpus."""
-
-    kind: Kind
-    exit_code: int
-    run_id: str | None = None
-    report: Path | None = None
 
 
 def retrain(loaded: LoadedSettings, *, reason: str, again: str | None = None, say: Say = typer.echo) -> RunResult:

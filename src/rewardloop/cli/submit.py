@@ -9,7 +9,6 @@ finds the run, leaves it alone while it is under way, closes the claim when it s
 failed. ``rewardloop run`` elsewhere looks for it too (``cluster_runs.whereabouts``).
 """
 
-import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,7 +62,7 @@ def submit_run(loaded: LoadedSettings, *, again: str | None = None, reason: str 
         BadInputError: there is no feedback, the cluster's pods could not reach the store or MLflow, or the endpoint
             does not answer or refuses the credentials.
     """
-    from rewardloop.cli.cluster_runs import settle
+    from rewardloop.cli.cluster_runs import served_tracking_uri, settle
     from rewardloop.cli.kubeflow import Kubeflow, check_reachable
     from rewardloop.cli.text_sets import keep_text_sets
     from rewardloop.feedback.store import FeedbackStore
@@ -179,24 +178,6 @@ def runnable(kubeflow: "Kubeflow", settings: Settings) -> "str | Version":
     if settings.placement.is_empty():
         return shipped(name)
     return deployed_version(kubeflow, name, settings.placement)
-
-
-def served_tracking_uri(settings: Settings) -> str:
-    """MLflow's URI as pods see it.
-
-    Raises:
-        BadInputError: none is set (the default is a file of this machine), or pods could not use it.
-    """
-    from rewardloop.cli.kubeflow import check_reachable
-
-    uri = settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri is None:
-        raise BadInputError(
-            "tracking.uri: is not set, and the default is a file of this machine; a pod needs an MLflow server: "
-            "tracking.uri: http://mlflow.example.org (or MLFLOW_TRACKING_URI)"
-        )
-    check_reachable("tracking.uri", uri)
-    return uri
 
 
 def _taken(state: "ClaimState") -> str:

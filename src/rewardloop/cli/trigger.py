@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rewardloop.cli.looking import Looker
-    from rewardloop.cli.retraining import RunResult
+    from rewardloop.cli.run_result import RunResult
     from rewardloop.config import LoadedSettings
     from rewardloop.evidence import Check
     from rewardloop.operation.listener import Listener
@@ -69,15 +69,15 @@ def trigger(
 
 def _check_submitting(loaded: "LoadedSettings") -> None:
     """What no run on a cluster could use is said at once, not when the first run is due."""
+    from rewardloop.cli.cluster_runs import served_tracking_uri
     from rewardloop.cli.kubeflow import check_reachable
-    from rewardloop.cli.submit import served_tracking_uri
 
     check_reachable("store.url", loaded.settings.store.url)
     served_tracking_uri(loaded.settings)
 
 
 def _submit(loaded: "LoadedSettings", *, reason: str) -> "RunResult":
-    from rewardloop.cli.retraining import RunResult
+    from rewardloop.cli.run_result import RunResult
     from rewardloop.cli.submit import submit_run
 
     done = submit_run(loaded, reason=reason)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rewardloop.steps.step_run import StepRun
-from rewardloop.training.launch import MANIFESTS
+from rewardloop.training.job import MANIFESTS
 
 
 @contextmanager

@@ -7,39 +7,17 @@ of Kubeflow Trainer, whose pods start the same command. What any process found w
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
 
 from rewardloop.config import DistributedSettings
 from rewardloop.errors import BadInputError, RewardloopError
+from rewardloop.training.job import WORKER, Job, ended_by_signal
 
-MANIFESTS = "train-jobs"
-"""Folder in a job's output where the manifests of its TrainJobs are kept."""
-WORKER = "rewardloop.training.worker"
 _SECONDS_TO_END = 30
-
-
-class Job(Protocol):
-    """A dataclass of JSON values, with folders as texts."""
-
-    @property
-    def checkpoints(self) -> str:
-        """Folder, or URL, of the checkpoints."""
-
-    @property
-    def output(self) -> str:
-        """Folder of what is made."""
-
-    def inputs(self) -> dict[str, str]:
-        """What a node must be given: name -> folder; the field of the name's first part is then the node's copy."""
 
 
 def run(step: str, job: Job, settings: DistributedSettings, processes: int) -> None:
@@ -71,23 +49,6 @@ def run(step: str, job: Job, settings: DistributedSettings, processes: int) -> N
 def on_nodes(step: str, settings: DistributedSettings) -> bool:
     """Whether the step's work is for other nodes."""
     return settings.nodes > 1 and step in settings.steps
-
-
-@contextmanager
-def ended_by_signal() -> Iterator[None]:
-    """SIGTERM becomes SystemExit, so that what was started elsewhere is ended too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run_here(step: str, job: Job, processes: int) -> None:

@@ -19,7 +19,7 @@ import yaml
 
 from rewardloop.config import DistributedSettings, StepPlacement
 from rewardloop.errors import BadInputError, RewardloopError
-from rewardloop.training.launch import MANIFESTS, WORKER, Job, ended_by_signal
+from rewardloop.training.job import MANIFESTS, WORKER, Job, ended_by_signal
 from rewardloop.training.train_job_errors import api_status, in_words
 from rewardloop.training.train_job_files import Exchange
 from rewardloop.training.train_job_patch import runtime_patch

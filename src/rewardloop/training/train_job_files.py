@@ -24,7 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from rewardloop.errors import BadInputError
 
 if TYPE_CHECKING:
-    from rewardloop.training.launch import Job
+    from rewardloop.training.job import Job
 
 _DRIVERS = ("botocore", "aiohttp", "s3fs", "gcsfs", "google")
 """Packages whose errors mean that the store did not do as asked."""

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rewardloop.cli.retraining import RunResult, close_cut_short, config_digest, retrain
+from rewardloop.cli.parameters import config_digest
+from rewardloop.cli.retraining import close_cut_short, retrain
+from rewardloop.cli.run_result import RunResult
 from rewardloop.config import ClaimSettings, LoadedSettings, load_settings
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import RunRecord

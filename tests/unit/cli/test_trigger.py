@@ -22,7 +22,7 @@ from rewardloop.cli import main as command
 from rewardloop.cli import trigger as trigger_command
 from rewardloop.cli.looking import Looker
 from rewardloop.cli.parameters import config_digest
-from rewardloop.cli.retraining import RunResult
+from rewardloop.cli.run_result import RunResult
 from rewardloop.config import ClaimSettings, LoadedSettings, load_settings
 from rewardloop.errors import BadInputError
 from rewardloop.operation.claims import Claim, ClaimOutcome, Wanted, take

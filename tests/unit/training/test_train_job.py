@@ -12,7 +12,8 @@ from kubeflow.trainer import CustomTrainerContainer, KubernetesBackendConfig, Tr
 
 from rewardloop.config import DistributedSettings
 from rewardloop.errors import BadInputError, RewardloopError
-from rewardloop.training.launch import MANIFESTS, run
+from rewardloop.training.job import MANIFESTS
+from rewardloop.training.launch import run
 from tests.trainer import NAMESPACE, Cluster, Node, trainer_cluster
 
 NODE = {

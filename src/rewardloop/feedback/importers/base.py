@@ -1,4 +1,4 @@
-"""What every importer gives and gets, and the list of importers.
+"""What every importer gives and gets, and the list of importers: all that a new one needs is to be had from here.
 
 In: the rows of a file. Out: outcomes. An importer is one function from the one to the other, registered with
 ``@importer``; a new format is a new file in this folder, or a file of the user's own that ``load_importer`` runs. Every
@@ -15,118 +15,34 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from rewardloop.config import ValidationSettings
 from rewardloop.errors import BadInputError
-from rewardloop.records import FeedbackGroup, LabelerKind, Message, Response, Sampling, text_digest
+from rewardloop.feedback.importers.options import COLUMN, Column, LabelOptions, Options, Scale
+from rewardloop.feedback.importers.outcomes import (
+    WITHHELD,
+    LabelerId,
+    Outcome,
+    Rejected,
+    Repeated,
+    Row,
+    RowError,
+    Skipped,
+    Taken,
+)
+from rewardloop.records import Message, Response, text_digest
 
 if TYPE_CHECKING:
     from rewardloop.feedback.importers.table import Table
 
-WITHHELD = "(withheld)"
-"""Stands in a quarantined row for a field that the importer does not know: it might name a labeler."""
-
-
-class LabelerId(str):
-    """A labeler's id inside a raw row; replaced by its pseudonym before the row is written anywhere."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row as it came. ``raw`` is None where it cannot be parsed, so that labeler ids in it cannot be found."""
-
-    place: str
-    raw: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class Taken:
-    """A feedback group and the rows it was made of (at least one).
-
-    ``left_out``: for each thing inside those rows that is in no label although it was there, why.
-    """
-
-    group: FeedbackGroup
-    rows: tuple[Row, ...]
-    left_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A row that cannot be read, and why. The reason must not quote labeler ids."""
-
-    row: Row
-    reason: str
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """A row that says again what an earlier row of the file said."""
-
-    row: Row
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A row in which, by its own words, nobody judged anything: it is counted under ``reason`` and is no mistake."""
-
-    row: Row
-    reason: str
-
-
-Outcome = Taken | Rejected | Repeated | Skipped
-
-
-class RowError(ValueError):
-    """Why a row cannot be read; importers turn it into ``Rejected``."""
-
-
-class Options(BaseModel):
-    """Base of every importer's options; values arrive as text from the command line."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LabelOptions(Options):
-    """What a file without these fields leaves open about its labels.
-
-    ``default_segment`` is for groups without a segment, or of several.
-    """
-
-    criterion: str = "overall"
-    labeler_kind: LabelerKind = "human"
-    sampling: Sampling = "random"
-    source: str | None = None
-    default_segment: str | None = None
-
-
-class _ColumnMark:
-    """Marks an option that names a column: ``--column``, not ``--option``."""
-
-
-_COLUMN = _ColumnMark()
-Column = Annotated[str, _COLUMN]
-
-
-def _scale(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    low, dots, high = value.partition("..")
-    try:
-        scale = (float(low), float(high))
-    except ValueError:
-        scale = (0.0, 0.0)
-    if not dots or not scale[0] < scale[1]:
-        raise ValueError("expected LOWEST..HIGHEST, for example 1..5")
-    return scale
-
-
-Scale = Annotated[tuple[float, float] | None, BeforeValidator(_scale)]
+__all__ = [
+    "WITHHELD", "Choice", "Column", "Importer", "LabelOptions", "LabelerId", "Options", "Outcome", "Reads",
+    "Recognizes", "Rejected", "Repeated", "Row", "RowError", "Scale", "Skipped", "Taken", "choose", "content_id",
+    "importer", "importers", "length_problem", "load_importer", "parse_options", "reads_whole",
+]  # fmt: skip
 
 _O = TypeVar("_O", bound=Options)
 Recognizes = Callable[["Table", _O], str | None]
@@ -149,7 +65,7 @@ class Importer:
 
     def column_options(self) -> list[str]:
         """Options given as ``--column NAME=COLUMN``."""
-        return [name for name, field in self.options.model_fields.items() if _COLUMN in field.metadata]
+        return [name for name, field in self.options.model_fields.items() if COLUMN in field.metadata]
 
     def other_options(self) -> list[str]:
         """Options given as ``--option NAME=VALUE``."""

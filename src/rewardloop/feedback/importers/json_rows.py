@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.importers.base import Rejected, Row
+from rewardloop.feedback.importers.outcomes import Rejected, Row
 from rewardloop.feedback.reading import Source
 
 _SPACE = re.compile(r"[ \t\r\n]*")

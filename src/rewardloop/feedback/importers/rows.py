@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Literal, TextIO
 
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.importers.base import Rejected, Row
 from rewardloop.feedback.importers.json_rows import Record, json_line, json_lines, json_list, too_long
+from rewardloop.feedback.importers.outcomes import Rejected, Row
 from rewardloop.feedback.reading import Source
 
 __all__ = ["Record", "Shape", "json_line", "rows_of", "shape_of"]

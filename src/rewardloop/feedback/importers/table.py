@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.importers.base import WITHHELD, LabelerId, Options, Rejected, Row, RowError
+from rewardloop.feedback.importers.options import Options
+from rewardloop.feedback.importers.outcomes import WITHHELD, LabelerId, Rejected, Row, RowError
 from rewardloop.feedback.importers.rows import Record, Shape, json_line, rows_of, shape_of
 from rewardloop.feedback.reading import Source
 from rewardloop.storage import Storage
