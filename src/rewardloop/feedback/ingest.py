@@ -5,53 +5,28 @@ with its reason, or counted as a duplicate or as one in which nobody judged anyt
 pseudonyms before anything is written.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import polars as pl
 from tqdm import tqdm
 
 from rewardloop import __version__
-from rewardloop.config import Settings, ValidationSettings
+from rewardloop.config import Settings
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.importers.base import (
-    Choice,
-    Outcome,
-    Rejected,
-    Repeated,
-    Row,
-    Skipped,
-    Taken,
-    choose,
-    length_problem,
-)
+from rewardloop.feedback.importers.base import Choice, Rejected, choose
 from rewardloop.feedback.importers.table import Table
 from rewardloop.feedback.importers.whole import tables_of
-from rewardloop.feedback.ingest_large import is_large, keep_new, read_large, temporary_folder, write_rows
+from rewardloop.feedback.ingest_large import is_large, temporary_folder
 from rewardloop.feedback.ingest_report import IngestReport
+from rewardloop.feedback.ingest_rows import Read, first_reasons, read_canonical, read_rows
 from rewardloop.feedback.protection import Protection
-from rewardloop.feedback.pseudonyms import key_fingerprint, pseudonymized, pseudonymized_row
+from rewardloop.feedback.pseudonyms import key_fingerprint, pseudonymized_row
 from rewardloop.feedback.reading import Source, read_sources
 from rewardloop.feedback.store import BatchManifest, FeedbackStore, SourceFile, batch_digest, records_digest
-from rewardloop.tables import feedback_frame
 
-_SHOWN_REASONS = 5
 _T = TypeVar("_T")
-
-
-@dataclass
-class _Sorted:
-    """Outcomes sorted; rows are counted, not groups."""
-
-    taken: list[Taken] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    repeated: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def ingest(
@@ -95,80 +70,18 @@ def ingest(
     protection = Protection.of(store.storage, settings.privacy, key)
     with temporary_folder() as folder:
         if protection.is_idle and is_large(sources, choice):
-            read = _read_large(sources, choice, settings, store, key, Path(folder))
+            read = read_canonical(sources, choice, settings, store, key, Path(folder))
         else:
             outcomes = (
                 _bar(protection.over(choice.importer.read(table, choice.options, settings.validation)), table, progress)
                 for table in tables
             )
-            read = _read_rows(outcomes, settings, store, key)
+            read = read_rows(outcomes, settings, store, key)
         return _commit(read, sources, choice, settings, store, key, protection)
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What was read. ``records`` are the new ones; ``judged`` counts rows in which somebody judged something."""
-
-    records: pl.Series
-    rows_taken: int
-    judged: int
-    labels: int
-    labelers: int | None
-    rejected: list[Rejected]
-    skipped: Mapping[str, int]
-    rows: pl.DataFrame | Path
-    """``FEEDBACK`` rows, or a Parquet file of them."""
-    left_out: Mapping[str, int] = field(default_factory=dict)
-
-
-def _read_rows(outcomes: Iterable[Iterable[Outcome]], settings: Settings, store: FeedbackStore, key: bytes) -> _Read:
-    """Row by row, from the outcomes of each file."""
-    found = _Sorted()
-    for of_file in outcomes:
-        _sort(of_file, settings.validation, found)
-    judged = sum(len(taken.rows) for taken in found.taken) + len(found.rejected) + found.repeated
-    _check_share(found.rejected, judged, settings.validation.max_failed_share)
-    frame = feedback_frame((taken.rows[0].place, pseudonymized(taken.group, key)) for taken in found.taken)
-    sizes = pl.Series([len(taken.rows) for taken in found.taken], dtype=pl.Int64)
-    new = frame["record"].is_first_distinct() & ~frame["record"].is_in(store.known_records().implode())
-    frame = frame.filter(new)
-    return _Read(
-        records=frame["record"],
-        rows_taken=int(sizes.filter(new).sum()),
-        judged=judged,
-        labels=int(frame["labels"].list.len().sum()),
-        labelers=_labelers(frame),
-        rejected=found.rejected,
-        skipped=found.skipped,
-        rows=frame,
-        left_out=found.left_out,
-    )
-
-
-def _read_large(
-    sources: list[Source], choice: Choice, settings: Settings, store: FeedbackStore, key: bytes, folder: Path
-) -> _Read:
-    """The same of large files of canonical records, out of memory."""
-    found = read_large(sources, choice, settings, key, folder)
-    judged = int(found.index["kept"].sum()) + len(found.rejected) + found.repeated
-    _check_share(found.rejected, judged, settings.validation.max_failed_share)
-    new = keep_new(found, store.known_records())
-    target = folder / "records.parquet"
-    labels, labelers = write_rows(found, new, target) if len(new) else (0, None)
-    return _Read(
-        records=new["record"],
-        rows_taken=len(new),
-        judged=judged,
-        labels=labels,
-        labelers=labelers,
-        rejected=found.rejected,
-        skipped=found.skipped,
-        rows=target,
-    )
-
-
 def _commit(
-    read: _Read,
+    read: Read,
     sources: list[Source],
     choice: Choice,
     settings: Settings,
@@ -196,7 +109,7 @@ def _commit(
         groups=len(read.records),
         labels=read.labels,
         labelers=read.labelers,
-        reasons=[_reason(rejected) for rejected in read.rejected[:_SHOWN_REASONS]],
+        reasons=first_reasons(read.rejected),
         skipped=dict(read.skipped),
         left_out=dict(read.left_out),
         redacted=dict(protection.redacted),
@@ -240,61 +153,13 @@ def _nothing_new(choice: Choice, rows_in: int, rejected: list[Rejected], skipped
         groups=0,
         labels=0,
         labelers=None,
-        reasons=[_reason(one) for one in rejected[:_SHOWN_REASONS]],
+        reasons=first_reasons(rejected),
         skipped=dict(skipped),
     )
 
 
 def _bar(things: Iterable[_T], table: Table, shown: bool) -> Iterator[_T]:
     return iter(tqdm(things, desc=f"reading {table.name}", unit=" rows", delay=2, disable=not shown))
-
-
-def _sort(outcomes: Iterable[Outcome], limits: ValidationSettings, found: _Sorted) -> None:
-    """Add the outcomes of one file to ``found``; groups out of limits and ids with several contents are rejected."""
-    by_id: dict[str, list[Taken]] = {}
-    for outcome in outcomes:
-        if isinstance(outcome, Rejected):
-            found.rejected.append(outcome)
-        elif isinstance(outcome, Repeated):
-            found.repeated += 1
-        elif isinstance(outcome, Skipped):
-            found.skipped[outcome.reason] += 1
-        else:
-            problem = length_problem(outcome.group.prompt, outcome.group.responses, limits)
-            if problem:
-                found.rejected += [Rejected(row, problem) for row in outcome.rows]
-            else:
-                by_id.setdefault(outcome.group.group_id, []).append(outcome)
-                found.left_out.update(outcome.left_out)
-    for group_id, same_id in by_id.items():
-        contents = {(taken.group.prompt, taken.group.responses) for taken in same_id}
-        if len(contents) == 1:
-            found.taken += same_id
-        else:
-            rows: list[Row] = [row for taken in same_id for row in taken.rows]
-            places = ", ".join(row.place for row in rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
-            found.rejected += [Rejected(row, f"id {group_id!r} comes with different texts at {places}") for row in rows]
-
-
-def _reason(rejected: Rejected) -> str:
-    return f"{rejected.row.place}: {rejected.reason}"
-
-
-def _check_share(rejected: list[Rejected], rows_in: int, limit: float) -> None:
-    if len(rejected) <= limit * rows_in:
-        return
-    reasons = "\n  ".join(_reason(one) for one in rejected[:_SHOWN_REASONS])
-    more = f"\n  and {len(rejected) - _SHOWN_REASONS:,} more" if len(rejected) > _SHOWN_REASONS else ""
-    raise BadInputError(
-        f"{len(rejected):,} of {rows_in:,} rows ({len(rejected) / rows_in:.1%}) cannot be used; at most {limit:.1%} "
-        f"may fail (validation.max_failed_share). Nothing was stored. Correct the rows, or the columns and options:"
-        f"\n  {reasons}{more}"
-    )
-
-
-def _labelers(frame: pl.DataFrame) -> int | None:
-    labels = frame.select(pl.col("labels").explode()).unnest("labels")
-    return labels["labeler"].drop_nulls().n_unique() or None
 
 
 def _manifest(
