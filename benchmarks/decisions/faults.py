@@ -16,6 +16,7 @@ from benchmarks.decisions.generator import BRAND, FILLER
 from benchmarks.decisions.scene import Scene, Verdict
 from rewardloop.errors import RewardloopError
 from rewardloop.feedback.store import FeedbackStore
+from rewardloop.snapshots import read_snapshot
 from rewardloop.steps.load_corpus import load_corpus
 from rewardloop.steps.validate_feedback import validate_feedback
 
@@ -142,7 +143,7 @@ def duplicate_inflated_batch(at: Scene, seed: int) -> Verdict:
                 validated=folder / "checked",
                 data_docs=folder / "data_docs",
             )
-            rows = pl.read_parquet(folder / "checked" / "records.parquet")
+            rows = read_snapshot(folder / "checked").scan().collect()
             scene.evaluate(at, folder, at.sound(), rows, None, at.champion)
             scene.decide(at, folder, scene.SETTINGS["gate"])
         except RewardloopError:

@@ -23,6 +23,7 @@ from benchmarks.decisions.planted_model import planted_model
 from rewardloop.config import SplitSettings
 from rewardloop.errors import RewardloopError
 from rewardloop.feedback.store import BatchManifest, FeedbackStore, batch_digest
+from rewardloop.snapshots import write_rows
 from rewardloop.steps.build_preferences import build_preferences
 from rewardloop.steps.decide_promotion import decide_promotion
 from rewardloop.steps.evaluate_reward_model import evaluate_reward_model
@@ -200,7 +201,7 @@ def evaluate(
     """From validated rows and a planted candidate to ``folder/evaluation``."""
     settings = json.dumps(SETTINGS | {"splits": scene.size.splits.model_dump()})
     (folder / "validated").mkdir(parents=True)
-    rows.write_parquet(folder / "validated" / "records.parquet")
+    write_rows(folder / "validated", rows, datetime.now(UTC))
     build_preferences(
         validated=folder / "validated",
         store=str(folder / "store"),

@@ -1,5 +1,6 @@
 """The step: real files in, items and pairs out; a corpus from which nothing can be learnt is refused in words."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rewardloop.errors import BadInputError
 from rewardloop.evidence import DividedPairs, PreferenceEvidence
 from rewardloop.preferences import parts
 from rewardloop.records import Message
+from rewardloop.snapshots import write_rows
 from rewardloop.steps.build_preferences import build_preferences
 from tests.unit.preferences.crowd import crowd
 from tests.unit.preferences.feedback import choice, frame, group, ranking, rated_texts
@@ -28,7 +30,7 @@ def run(tmp_path: Path, groups: list[Any], preferences: dict[str, Any] | None = 
     )
     validated = tmp_path / "validated"
     validated.mkdir()
-    frame(groups).with_columns(pl.lit("digest").alias("batch")).write_parquet(validated / "records.parquet")
+    write_rows(validated, frame(groups).with_columns(pl.lit("digest").alias("batch")), datetime.now(UTC))
     build_preferences(
         validated=validated,
         store=str(tmp_path / "store"),

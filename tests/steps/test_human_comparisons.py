@@ -13,6 +13,7 @@ from rewardloop.feedback.comparisons import ANSWERS
 from rewardloop.feedback.ingest import ingest
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.preferences.splits import NOT_RANDOM, place_rows
+from rewardloop.snapshots import read_snapshot
 from rewardloop.steps.load_corpus import load_corpus
 
 KEY = b"a labeler key of the tests"
@@ -91,7 +92,7 @@ def test_from_the_answers_of_a_policy_to_the_evidence(tmp_path: Path) -> None:
     assert found.win_rate.low < 0.625 < found.win_rate.high
 
     # What people compared is trained on, and never judged by.
-    records = pl.read_parquet(tmp_path / "out" / "records.parquet").filter(sampling="comparison")
+    records = read_snapshot(tmp_path / "out").scan().collect().filter(sampling="comparison")
     splits = SplitSettings(train=0.4, validation=0.3, calibration=0.1, test=0.2)
     placed = place_rows(records, splits, frozenset())
     assert set(placed.filter(pl.col("why").is_null())["split"]) == {"train"}

@@ -10,6 +10,7 @@ from rewardloop.errors import BadInputError
 from rewardloop.evidence import CorpusEvidence
 from rewardloop.feedback.ingest import ingest
 from rewardloop.feedback.store import FeedbackStore
+from rewardloop.snapshots import read_snapshot
 from rewardloop.steps.load_corpus import load_corpus
 from rewardloop.tables import FEEDBACK
 
@@ -30,7 +31,7 @@ def test_the_batches_of_the_corpus_and_no_others(store: FeedbackStore, tmp_path:
     corpus = store.current_corpus()
     store.write_corpus(corpus)
     load_corpus(store=store.storage.url, corpus_digest=corpus.digest, code_version="1", corpus=tmp_path / "out")
-    records = pl.read_parquet(tmp_path / "out" / "records.parquet")
+    records = read_snapshot(tmp_path / "out").scan().collect()
     assert dict(records.schema) == {**FEEDBACK, "batch": pl.String()}
     one, two = store.batches()
     assert records["batch"].value_counts(sort=True).rows() == [(two.digest, 6), (one.digest, 4)]
@@ -48,7 +49,7 @@ def test_a_refused_batch_is_left_out_with_its_reason(store: FeedbackStore, tmp_p
     corpus = store.current_corpus()
     store.write_corpus(corpus)
     load_corpus(store=store.storage.url, corpus_digest=corpus.digest, code_version="1", corpus=tmp_path / "out")
-    assert set(pl.read_parquet(tmp_path / "out" / "records.parquet")["batch"]) == {two.digest}
+    assert set(read_snapshot(tmp_path / "out").scan().collect()["batch"]) == {two.digest}
     evidence = CorpusEvidence.model_validate_json((tmp_path / "out" / "evidence" / "corpus.json").read_bytes())
     assert evidence.left_out == {one.digest: "refused: all ties"}
 

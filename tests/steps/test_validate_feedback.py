@@ -1,7 +1,10 @@
 """The step: bad rows to the store's quarantine, a bad batch refused and left out of the next corpus until accepted."""
 
 import json
+import re
+import shutil
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,10 @@ import pytest
 from rewardloop.config import Settings
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import ValidationEvidence
+from rewardloop.feedback import verdicts
 from rewardloop.feedback.ingest import ingest
 from rewardloop.feedback.store import FeedbackStore
+from rewardloop.snapshots import read_snapshot, write_rows
 from rewardloop.steps.load_corpus import load_corpus
 from rewardloop.steps.validate_feedback import validate_feedback
 
@@ -44,7 +49,7 @@ class Place:
         assert digest is not None
         return digest
 
-    def validate(self) -> Path:
+    def load(self) -> None:
         corpus = self.store.current_corpus()
         self.store.write_corpus(corpus)
         load_corpus(
@@ -53,6 +58,9 @@ class Place:
             code_version="1",
             corpus=self.folder / "corpus",
         )
+
+    def validate(self) -> Path:
+        self.load()
         validate_feedback(
             corpus=self.folder / "corpus",
             store=str(self.folder / "store"),
@@ -84,7 +92,7 @@ def test_bad_rows_go_to_quarantine_and_the_batch_goes_on(tmp_path: Path) -> None
     batch = rows(20)
     batch[3]["responses"][0]["content"] = "x" * 10_000_000
     digest = place.ingest("batch.jsonl", batch)
-    kept = pl.read_parquet(place.validate() / "records.parquet")
+    kept = read_snapshot(place.validate()).scan().collect()
     assert len(kept) == 19
     assert set(kept["batch"]) == {digest}
     evidence = ValidationEvidence.model_validate_json((tmp_path / "validated/evidence/validation.json").read_bytes())
@@ -108,14 +116,14 @@ def test_a_refused_batch_stops_the_run_once_and_can_be_accepted(tmp_path: Path) 
     assert f"batch {bad[:12]} (bad.jsonl) is refused:" in message
     assert "labelers: found 1; expected 2 labelers or more" in message
     assert f"rewardloop accept {bad[:12]} --reason WHY" in message
-    assert not (tmp_path / "validated" / "records.parquet").exists()
+    assert not (tmp_path / "validated" / "snapshot.json").exists()
 
     place.store = FeedbackStore.open(str(tmp_path / "store"))
     assert [batch.digest for batch in place.store.current_corpus().batches] == [fine]
-    assert set(pl.read_parquet(place.validate() / "records.parquet")["batch"]) == {fine}
+    assert set(read_snapshot(place.validate()).scan().collect()["batch"]) == {fine}
 
     place.store.accept(bad, by="lead", reason="one careful expert")
-    assert set(pl.read_parquet(place.validate() / "records.parquet")["batch"]) == {fine, bad}
+    assert set(read_snapshot(place.validate()).scan().collect()["batch"]) == {fine, bad}
     evidence = ValidationEvidence.model_validate_json((tmp_path / "validated/evidence/validation.json").read_bytes())
     verdict = next(verdict for verdict in evidence.batches if verdict.digest == bad)
     assert verdict.accepted_by == "lead"
@@ -153,7 +161,7 @@ def test_a_wrong_criterion_is_a_mistake_of_the_configuration_and_refuses_no_batc
     with pytest.raises(BadInputError, match="found 'overal', on which no batch has labels; expected one of 'overall'"):
         place.validate()
     assert place.store.refusal(digest) is None
-    assert not (tmp_path / "validated" / "records.parquet").exists()
+    assert not (tmp_path / "validated" / "snapshot.json").exists()
 
 
 def test_an_accepted_batch_of_bad_rows_only_leaves_nothing_to_train_on(tmp_path: Path) -> None:
@@ -175,12 +183,13 @@ def test_an_accepted_batch_of_bad_rows_only_leaves_nothing_to_train_on(tmp_path:
 def test_a_row_with_nan_can_be_quarantined(tmp_path: Path) -> None:
     place = Place(tmp_path)
     digest = place.ingest("ratings.jsonl", rows(20))
-    place.validate()
-    corpus = tmp_path / "corpus" / "records.parquet"
-    records = pl.read_parquet(corpus)
+    place.load()
+    records = read_snapshot(tmp_path / "corpus").scan().collect()
     labels = records["labels"].to_list()
     labels[4][0]["values"][0]["value"] = float("nan")
-    records.with_columns(pl.Series("labels", labels, dtype=records.schema["labels"])).write_parquet(corpus)
+    spoilt = records.with_columns(pl.Series("labels", labels, dtype=records.schema["labels"]))
+    shutil.rmtree(tmp_path / "corpus" / "records")
+    write_rows(tmp_path / "corpus", spoilt, datetime.now(UTC))
     validate_feedback(
         corpus=tmp_path / "corpus",
         store=str(tmp_path / "store"),
@@ -189,7 +198,7 @@ def test_a_row_with_nan_can_be_quarantined(tmp_path: Path) -> None:
         validated=tmp_path / "validated",
         data_docs=tmp_path / "data_docs",
     )
-    assert len(pl.read_parquet(tmp_path / "validated" / "records.parquet")) == 19
+    assert len(read_snapshot(tmp_path / "validated").scan().collect()) == 19
     row = json.loads((tmp_path / "store" / "quarantine" / digest / "validation.jsonl").read_text())
     assert row["reason"] == "a rating or rank that is no finite number"
     assert row["row"]["labels"][0]["values"][0]["value"] == "nan"
@@ -206,7 +215,7 @@ def test_a_corrected_batch_brings_all_its_rows_again(tmp_path: Path) -> None:
         place.ingest("again.jsonl", batch)
     batch[3] = rows(1, start=99)[0]
     corrected = place.ingest("corrected.jsonl", batch)
-    kept = pl.read_parquet(place.validate() / "records.parquet")
+    kept = read_snapshot(place.validate()).scan().collect()
     assert len(kept) == 20
     assert set(kept["batch"]) == {corrected}
 
@@ -215,4 +224,83 @@ def test_one_row_per_vote_is_no_repetition(tmp_path: Path) -> None:
     place = Place(tmp_path, min_labelers_per_item=3)
     votes = [row | {"labels": [row["labels"][0] | {"labeler": who}]} for row in rows(10) for who in ("w1", "w2", "w3")]
     place.ingest("votes.jsonl", votes)
-    assert len(pl.read_parquet(place.validate() / "records.parquet")) == 30
+    assert len(read_snapshot(place.validate()).scan().collect()) == 30
+
+
+def no_judge(*_: object) -> None:
+    raise AssertionError("a batch is judged again")
+
+
+def pages(folder: Path) -> set[str]:
+    """Names of the pages, without the time that is in their path."""
+    return {path.name for path in folder.rglob("*.html") if "static" not in path.parts}
+
+
+def test_a_batch_is_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path, max_response_characters=1000)
+    batch = rows(20)
+    batch[3]["responses"][0]["content"] = "x" * 2000
+    digest = place.ingest("batch.jsonl", batch)
+    first = read_snapshot(place.validate()).scan().collect()
+    evidence = (tmp_path / "validated/evidence/validation.json").read_bytes()
+    quarantine = tmp_path / "store" / "quarantine" / digest / "validation.jsonl"
+    written, docs = quarantine.read_bytes(), pages(tmp_path / "data_docs")
+    index = (tmp_path / "data_docs" / "index.html").read_text()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(verdicts, "Validator", no_judge)
+        quarantine.unlink()  # as under other limits meanwhile: it is written anew
+        shutil.rmtree(tmp_path / "data_docs")
+        again = read_snapshot(place.validate()).scan().collect()
+    assert again.equals(first)
+    assert (tmp_path / "validated/evidence/validation.json").read_bytes() == evidence
+    assert quarantine.read_bytes() == written
+    assert pages(tmp_path / "data_docs") == docs
+    assert len(docs) == 5  # two of expectations, two of results, the index
+    assert (tmp_path / "data_docs" / "index.html").read_text() == index
+    assert (tmp_path / "data_docs" / "static").is_dir()
+
+    more = place.ingest("more.jsonl", rows(20, start=50))
+    place.validate()
+    for name in (digest, more):
+        assert {f"rows-{name[:12]}.html", f"batches-batch-{name[:12]}.html"} <= pages(tmp_path / "data_docs")
+        assert name[:12] in (tmp_path / "data_docs" / "index.html").read_text()
+    found = re.findall('href="([^"]+)"', (tmp_path / "data_docs" / "index.html").read_text())
+    assert len(found) == 4
+    assert all((tmp_path / "data_docs" / link).is_file() for link in found)
+
+
+def test_other_limits_judge_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path, max_response_characters=1000)
+    place.ingest("batch.jsonl", rows(20))
+    place.validate()
+    place.settings = Place(tmp_path, max_response_characters=4).settings
+    monkeypatch.setattr(verdicts, "Validator", no_judge)
+    with pytest.raises(AssertionError, match="judged again"):
+        place.validate()
+
+
+def test_a_damaged_verdict_is_found_and_made_again(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.ingest("batch.jsonl", rows(20))
+    first = read_snapshot(place.validate()).scan().collect()
+    for path in (tmp_path / "store" / "kept").rglob("*verdict.json"):
+        path.write_text('{"rows": 20}')
+    assert read_snapshot(place.validate()).scan().collect().equals(first)
+
+
+def test_rows_of_a_refused_batch_that_came_again_count_once(tmp_path: Path) -> None:
+    place = Place(tmp_path, max_response_characters=1000, max_failed_share=0.01)
+    batch = rows(20)
+    batch[3]["responses"][0]["content"] = "x" * 5000
+    refused = place.ingest("batch.jsonl", batch)
+    with pytest.raises(BadInputError, match="is refused"):
+        place.validate()
+    corrected = place.ingest("corrected.jsonl", [*batch[:3], *rows(3, start=99), *batch[4:]])
+    assert len(read_snapshot(place.validate()).scan().collect()) == 22
+    place.store.accept(refused, by="lead", reason="they are needed")
+    kept = read_snapshot(place.validate()).scan().collect()
+    assert kept["record"].is_unique().all()
+    # Of the older batch everything but the long answer, of the newer one what only it has.
+    assert dict(kept.group_by("batch").len().iter_rows()) == {refused: 19, corrected: 3}
+    assert kept.filter(batch=corrected)["group_id"].to_list() == ["g99", "g100", "g101"]

@@ -87,6 +87,8 @@ class HousekeepingSettings(Section):
     """Newest runs whose folders and steps' outputs are kept."""
     keep_versions: Positive = 10
     """Newest versions that are kept; those with an alias, or in a policy's tags, always are."""
+    max_kept_bytes: int = Field(default=10 << 30, ge=0)
+    """Most bytes of kept results of data steps (the store's `kept/`); what was used longest ago goes first."""
 
 
 class ScheduleSettings(Section):

@@ -35,8 +35,10 @@ from rewardloop.feedback.store_files import (
     records_digest,
     window_text,
 )
+from rewardloop.snapshots import decay
 from rewardloop.storage import Storage
 from rewardloop.tables import FEEDBACK
+from rewardloop.transfer import fetch
 
 __all__ = [
     "BatchManifest",
@@ -101,16 +103,30 @@ class FeedbackStore:
         if self._read_model(BatchManifest, f"batches/{digest}/manifest.json") is None:
             return self.read_batch(digest).lazy()  # says why there is none
         rows = self._scan(name)
-        try:
-            sound = (
-                rows.collect_schema() == FEEDBACK
-                and records_digest(rows.select("record").collect()["record"]) == digest
-            )
-        except pl.exceptions.PolarsError as error:
-            raise BadInputError(f"{self.storage.path(name)}: cannot be read: {error}; restore it") from error
-        if not sound:
-            raise BadInputError(f"{self.storage.path(name)}: was changed after ingest; restore it from a copy")
+        self._sound_records(rows, digest)
         return rows
+
+    def fetch_batch(self, digest: str, target: Path) -> pl.Series:
+        """Put a committed batch's file at ``target``, checked as by ``read_batch``; gives its record hashes."""
+        name = f"batches/{digest}/records.parquet"
+        if self._read_model(BatchManifest, f"batches/{digest}/manifest.json") is None:
+            self.read_batch(digest)  # says why there is none
+        try:
+            fetch(self.storage, name, target)
+        except FileNotFoundError as error:
+            raise BadInputError(f"{self.storage.path(name)}: is missing; restore it from a copy") from error
+        return self._sound_records(pl.scan_parquet(target), digest)
+
+    def _sound_records(self, rows: pl.LazyFrame, digest: str) -> pl.Series:
+        place = self.storage.path(f"batches/{digest}/records.parquet")
+        try:
+            known = rows.collect_schema() == FEEDBACK
+            records = rows.select("record").collect()["record"] if known else pl.Series()
+        except pl.exceptions.PolarsError as error:
+            raise BadInputError(f"{place}: cannot be read: {error}; restore it") from error
+        if not known or records_digest(records) != digest:
+            raise BadInputError(f"{place}: was changed after ingest; restore it from a copy")
+        return records
 
     def record_hashes(self) -> set[str]:
         """Hashes of all records that the next corpus has: those of a refused batch may come again, corrected."""
@@ -194,12 +210,9 @@ class FeedbackStore:
 
     def batch_weights(self, corpus: Corpus) -> dict[str, float]:
         """What a label of each batch weighs: 0.5 ** (age / half-life), 1 for the newest; 1 for all without decay."""
-        times = {batch.digest: self.batch(batch.digest).ingested_at for batch in corpus.batches}
-        half_life = corpus.half_life_days
-        if half_life is None or not times:
-            return dict.fromkeys(times, 1.0)
-        newest = max(times.values())
-        return {digest: 0.5 ** ((newest - at) / timedelta(days=half_life)) for digest, at in times.items()}
+        times = {batch.digest: batch.ingested_at for batch in self.batches()}
+        wanted = [batch.digest for batch in corpus.batches]
+        return decay({one: times.get(one) or self.batch(one).ingested_at for one in wanted}, corpus.half_life_days)
 
     def write_corpus(self, corpus: Corpus) -> None:
         """Keep what a run is about to read. Equal digests have equal batches; what was left out is the latest word."""

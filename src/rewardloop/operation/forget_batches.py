@@ -15,6 +15,7 @@ from rewardloop.feedback.rewriting import Rewritten, rewrite
 from rewardloop.feedback.store import BatchManifest, FeedbackStore, batch_digest
 from rewardloop.feedback.store_files import Acceptance, Refusal
 from rewardloop.storage import Storage
+from rewardloop.transfer import remove
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,6 @@ def remove_old_batches(store: FeedbackStore, known: ForgottenList, sequence: int
     for digest in replacements:
         for folder in ("refused", "accepted"):
             remove(storage, f"{folder}/{digest}.json")
-
-
-def remove(storage: Storage, name: str) -> None:
-    """Remove a file, or an empty folder where the store has such; fine when it is gone."""
-    try:
-        if storage.is_local and storage.fs.isdir(storage.path(name)):
-            storage.fs.rmdir(storage.path(name))
-        else:
-            storage.fs.rm_file(storage.path(name))
-    except FileNotFoundError:
-        return
 
 
 def parquet(frame: pl.DataFrame) -> bytes:

@@ -1,8 +1,8 @@
 """Everything of the store beside its batches: what is forgotten goes from there too.
 
-In: the store's list. Out: golden groups, anchors, quarantine, decision log and text sets without it, and what that was.
-Files are replaced whole, so that cleaning twice is cleaning once. Hashes of golden documents stay: the set is never
-trained on, whatever was forgotten of it.
+In: the store's list. Out: golden groups, anchors, quarantine, decision log, text sets and kept results without it, and
+what that was. Files are replaced whole, so that cleaning twice is cleaning once. Hashes of golden documents stay: the
+set is never trained on, whatever was forgotten of it.
 """
 
 import io
@@ -19,8 +19,10 @@ from rewardloop.evidence.decisions import DecisionRecord
 from rewardloop.feedback.forgotten import ForgottenList, Replaced, marks_of, prompt_mark, text_mark
 from rewardloop.feedback.rewriting import marked_texts, rewrite
 from rewardloop.feedback.store import FeedbackStore
-from rewardloop.operation.forget_batches import parquet, remove
+from rewardloop.kept import Kept
+from rewardloop.operation.forget_batches import parquet
 from rewardloop.storage import Storage
+from rewardloop.transfer import remove
 
 FORGOTTEN_ROW = "forgotten"
 """The reason of a quarantined row that held something forgotten; its content is gone."""
@@ -57,13 +59,19 @@ def clean_store(
         labelers, marks: in place of the list's, for a look ahead.
     """
     cleaner = _Cleaner(
-        store, key, known.labelers if labelers is None else labelers, known.texts if marks is None else marks, write
+        store,
+        key,
+        known,
+        known.labelers if labelers is None else labelers,
+        known.texts if marks is None else marks,
+        write,
     )
     cleaner.gather(replaced)
     cleaner.golden()
     cleaner.quarantine(replaced)
     cleaner.decisions()
     cleaner.text_sets()
+    cleaner.kept(replaced)
     return cleaner.found
 
 
@@ -71,6 +79,7 @@ def clean_store(
 class _Cleaner:
     store: FeedbackStore
     key: bytes
+    known: ForgottenList
     labelers: frozenset[str]
     marks: frozenset[str]
     write: bool
@@ -111,6 +120,17 @@ class _Cleaner:
                 self.found.places.append(name)
                 if self.write:
                     remove(self.storage, name)
+
+    def kept(self, replaced: Replaced) -> None:
+        """Whatever steps kept of the batches, under every digest these ever had, and what killed writers left."""
+        old = {name for batch in replaced.batches for name in self.known.names_of(batch)}
+        kept = Kept(self.storage)
+        for result in kept.results():
+            batches = kept.batches_of(result)
+            if batches is None or not old.isdisjoint(batches):
+                self.found.places.append(result.place)
+                if self.write:
+                    kept.remove(result.kind, result.key)
 
     def quarantine(self, replaced: Replaced) -> None:
         """Rows keep their place and lose their content; those of a rewritten batch go where it went."""

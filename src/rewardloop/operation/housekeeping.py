@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from rewardloop.config import Settings
+from rewardloop.kept import Kept, KeptResult
 from rewardloop.operation.claim_files import ClaimState, read_claims
 from rewardloop.operation.old_versions import OldVersion, old_versions, remove_versions
 from rewardloop.operation.processes import is_gone, this_owner
@@ -26,14 +27,16 @@ _LEFT_AFTER_SECONDS = 24 * 3600.0
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that can go; ``place`` is a folder or a file of this machine, ``version`` a version in the registry."""
+    """One thing that can go; ``place`` is a folder or a file of this machine, ``version`` a version in the registry,
+    ``kept`` a kept result of the store."""
 
-    kind: Literal["run", "outputs", "work", "temporary", "version"]
+    kind: Literal["run", "outputs", "work", "temporary", "kept", "version"]
     what: str
     size: int
     """Bytes."""
     place: Path | None = None
     version: OldVersion | None = None
+    kept: KeptResult | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ def plan(settings: Settings, storage: Storage, tracking_uri: str) -> Plan:
     items = [*_folders(home, settings.housekeeping.keep_runs, unfinished)]
     for path in storage.leftovers(_LEFT_AFTER_SECONDS):
         items.append(Item("temporary", f"half of a file that was never finished, {path.name}", _size(path), path))
+    for result in _kept(storage, settings.housekeeping.max_kept_bytes):
+        items.append(Item("kept", f"kept result {result.kind} {result.key[:12]}", result.size, kept=result))
     for one in old_versions(settings, storage, tracking_uri, unfinished):
         items.append(Item("version", f"{one.name} version {one.version}", one.size, version=one))
     return Plan(items)
@@ -93,6 +98,9 @@ def remove(wanted: Plan, settings: Settings, storage: Storage, tracking_uri: str
             except FileNotFoundError:
                 continue  # somebody else tidies up too
             gone.append(item)
+        elif item.kept is not None:
+            Kept(storage).remove(item.kept.kind, item.kept.key)
+            gone.append(item)
     versions = {one.version: one for one in wanted.items if one.version is not None}
     removed = remove_versions(list(versions), settings, storage, tracking_uri)
     return gone + [versions[version] for version in removed]
@@ -103,6 +111,13 @@ def _is_at_work(claim: ClaimState) -> bool:
     if claim.state == "silent":
         return claim.owner.place == this_owner().place and not is_gone(claim.owner)
     return claim.state == "running"
+
+
+def _kept(storage: Storage, at_most: int) -> list[KeptResult]:
+    """Results beyond the limit, and those of batches that are not there any more."""
+    kept, batches = Kept(storage), set(storage.list("batches"))
+    gone = [one for one in kept.results() if not (kept.batches_of(one) or set()) <= batches]
+    return [*gone, *(one for one in kept.superfluous(at_most) if one not in gone)]
 
 
 def _folders(home: Path, keep: int, unfinished: set[str]) -> Iterator[Item]:
@@ -131,8 +146,10 @@ def _cache_entries(outputs: Path) -> list[Path]:
 
 
 def _size(folder: Path) -> int:
+    """Bytes that its removal frees: none for batches, whose files the store has too (hard links)."""
     paths = folder.rglob("*") if folder.is_dir() else [folder]
-    return sum(path.lstat().st_size for path in paths if path.is_file() and not path.is_symlink())
+    found = (path.lstat() for path in paths if path.is_file() and not path.is_symlink())
+    return sum(one.st_size for one in found if one.st_nlink == 1)
 
 
 def _last_written(folder: Path) -> float:

@@ -23,6 +23,7 @@ from rewardloop.preferences.opinions import Opinions
 from rewardloop.preferences.parts import Survey, build_in_parts, survey_if_large
 from rewardloop.preferences.segments import segment_lines
 from rewardloop.records import SPLITS
+from rewardloop.snapshots import read_snapshot
 from rewardloop.steps.step_run import step_run
 
 
@@ -45,7 +46,7 @@ def build_preferences(*, validated: Path, store: str, settings: str, code_versio
     sections = json.loads(settings)
     wanted = PreferenceSettings.model_validate(sections["preferences"])
     with step_run("build_preferences", inputs=[validated], output=preferences) as run:
-        feedback = pl.scan_parquet(validated / "records.parquet")
+        feedback = read_snapshot(validated).scan()
         opened = FeedbackStore.open(store)
         given: dict[str, Any] = {
             "preferences": wanted,

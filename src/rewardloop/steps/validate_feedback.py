@@ -1,23 +1,22 @@
 """Great Expectations judge every batch of the corpus: bad rows go to quarantine, a bad batch stops the run.
 
 In: the corpus. Out: its rows without the bad ones, Great Expectations' Data Docs, and rows in the store's quarantine. A
-refused batch is marked in the store and left out of later corpora, so that it never blocks the loop.
+refused batch is marked in the store and left out of later corpora, so that it never blocks the loop. A batch that was
+judged under the same limits before is not judged again (``rewardloop.feedback.verdicts``).
 """
 
 import json
-import math
 from pathlib import Path
-from typing import Any
-
-import polars as pl
 
 from rewardloop.config import PreferenceSettings, ValidationSettings
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import BatchVerdict, CorpusEvidence, ValidationEvidence
 from rewardloop.feedback.store import FeedbackStore
-from rewardloop.feedback.validation import BatchResult, Validator
+from rewardloop.feedback.validation import BatchResult
+from rewardloop.feedback.verdicts import Verdicts
+from rewardloop.kept import Kept
+from rewardloop.snapshots import Snapshot, hand_on, read_snapshot
 from rewardloop.steps.step_run import StepRun, step_run
-from rewardloop.tables import FEEDBACK
 
 _SHOWN = 3
 
@@ -55,15 +54,13 @@ def validate_feedback(
     with step_run("validate_feedback", inputs=[corpus], output=validated) as run:
         about = CorpusEvidence.model_validate_json((corpus / "evidence" / "corpus.json").read_bytes())
         accepted = {line.digest: line.accepted_by for line in about.batches}
-        records = pl.scan_parquet(corpus / "records.parquet")
-        _check_criterion(records, criterion)
-        validator = Validator(limits, criterion, data_docs)
-        batches = _batches(records)
-        results = [validator.judge(digest, rows.select(FEEDBACK.names())) for digest, rows in batches.items()]
+        snapshot = read_snapshot(corpus)
         opened = FeedbackStore.open(store)
-        for result in results:
-            if result.failed and verdicts_count:
-                opened.quarantine(result.digest, "validation", _quarantined(batches[result.digest], result))
+        verdicts = Verdicts(snapshot, Kept(opened.storage), limits, criterion, data_docs)
+        _check_criterion(verdicts.criteria, criterion)
+        results = verdicts.results()
+        if verdicts_count:
+            verdicts.quarantine(opened)
         refused = [
             result for result in results if verdicts_count and result.reasons and not accepted.get(result.digest)
         ]
@@ -71,68 +68,23 @@ def validate_feedback(
         for result in refused:
             opened.refuse(result.digest, result.reasons)
         if refused:
-            raise BadInputError(_explain(refused, about, batches))
+            raise BadInputError(_explain(refused, about, snapshot))
         kept = sum(len(result.kept) for result in results)
         lost = sum(len(result.failed) for result in results)
         if not kept:
             raise BadInputError("validate_feedback: every row is in quarantine, nothing is left to train on")
-        _keep(batches, results, validated / "records.parquet")
+        hand_on(snapshot, validated, {result.digest: [row for row, _ in result.failed] for result in results})
         passed = sum(line.passed for result in results for line in result.lines)
         checks = sum(len(result.lines) for result in results)
         run.produced = f"{kept:,} groups kept, {lost:,} quarantined; {passed} of {checks} expectations met"
 
 
-def _batches(records: pl.LazyFrame) -> dict[str, pl.LazyFrame]:
-    """The rows of each batch, which stand together: cut out by number, so that none is read for another's sake."""
-    runs = records.select(pl.col("batch").rle()).collect().unnest("batch")
-    found: dict[str, pl.LazyFrame] = {}
-    start = 0
-    for count, digest in runs.select("len", "value").iter_rows():
-        assert digest not in found
-        found[digest] = records.slice(start, count)
-        start += count
-    return found
-
-
-def _keep(batches: dict[str, pl.LazyFrame], results: list[BatchResult], target: Path) -> None:
-    """Write the rows that passed, in their order, never all of them in memory."""
-    kept = []
-    for result in results:
-        rows = batches[result.digest]
-        if result.failed:
-            gone = pl.LazyFrame({"row": [row for row, _ in result.failed]}, schema={"row": pl.UInt32})
-            numbered = rows.with_row_index("row").with_columns(pl.col("row").cast(pl.UInt32))
-            rows = numbered.join(gone, on="row", how="anti", maintain_order="left").drop("row")
-        kept.append(rows)
-    pl.concat(kept).sink_parquet(target, compression_level=1)
-
-
-def _check_criterion(records: pl.LazyFrame, criterion: str) -> None:
-    named = pl.col("labels").list.eval(pl.element().struct.field("criterion").unique())
-    found = records.select(named.explode()).unique().collect().to_series().drop_nulls().sort()
+def _check_criterion(found: list[str], criterion: str) -> None:
     if criterion not in found:
         raise BadInputError(
             f"preferences.criterion: found {criterion!r}, on which no batch has labels; "
             f"expected one of {', '.join(map(repr, found)) or 'none: there are no labels at all'}"
         )
-
-
-def _quarantined(batch: pl.LazyFrame, result: BatchResult) -> list[dict[str, Any]]:
-    numbers = [row for row, _ in result.failed]
-    rows = batch.select(*FEEDBACK.names(), "batch").with_row_index("row").filter(pl.col("row").is_in(numbers))
-    return [
-        {"place": row["place"], "reason": reason, "row": _json_ready(row)}
-        for (_, reason), row in zip(result.failed, rows.drop("row").collect().iter_rows(named=True), strict=True)
-    ]
-
-
-def _json_ready(value: Any) -> Any:
-    """The same with NaN and infinities, which JSON does not have, as text."""
-    if isinstance(value, dict):
-        return {name: _json_ready(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_json_ready(part) for part in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_evidence(
@@ -170,11 +122,12 @@ def _write_evidence(
     )
 
 
-def _explain(refused: list[BatchResult], about: CorpusEvidence, batches: dict[str, pl.LazyFrame]) -> str:
+def _explain(refused: list[BatchResult], about: CorpusEvidence, snapshot: Snapshot) -> str:
     sources = {line.digest: line.source for line in about.batches}
     parts = []
     for result in refused:
-        place = batches[result.digest].select("place").collect()["place"]
+        batch = next(batch for batch in snapshot.batches if batch.digest == result.digest)
+        place = snapshot.scan_batch(batch).select("place").collect()["place"]
         bad = [f"{place[row]}: {reason}" for row, reason in result.failed[:_SHOWN]]
         more = len(result.failed) - len(bad)
         title = f"batch {result.digest[:12]} ({sources.get(result.digest, '?')}) is refused:"

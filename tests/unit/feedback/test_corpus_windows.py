@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
 from rewardloop.config import CorpusSettings, Settings, load_settings
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.store import FeedbackStore, corpus_digest
 from rewardloop.feedback.store_files import Corpus, window_text
+from rewardloop.snapshots import read_snapshot
 from tests.unit.feedback.test_store import batch, manifest
 
 NEWEST = datetime(2026, 6, 30, tzinfo=UTC)
@@ -122,5 +122,5 @@ def test_weights_travel_with_the_records(store: FeedbackStore, tmp_path: Path) -
         data_docs=tmp_path / "docs",
     )
     for folder in (loaded, validated):
-        records = pl.read_parquet(folder / "records.parquet")
+        records = read_snapshot(folder).scan().collect()
         assert dict(records.select("batch", "weight").unique().iter_rows()) == {old: 0.5, new: 1.0}

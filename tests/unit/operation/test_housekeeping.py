@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from rewardloop.config import ClaimSettings, HousekeepingSettings, ModelSettings, Settings
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import RunRecord
+from rewardloop.kept import Kept, key_of
 from rewardloop.operation import old_versions
 from rewardloop.operation.claims import Claim, ClaimOutcome, Wanted, take
 from rewardloop.operation.housekeeping import plan, remove
@@ -119,6 +120,27 @@ def test_old_runs_go_with_outputs_cache_entries_and_checkpoints(
         ):
             assert (home / place).exists() == (number >= 2), place
     assert plan(settings, storage, tracking_uri).items == []
+
+
+def test_kept_results_are_bounded_and_go_with_their_batches(
+    settings: Settings, storage: Storage, tracking_uri: str
+) -> None:
+    storage.write("batches/b1/manifest.json", b"{}")
+    kept = Kept(storage)
+    for number, batches in enumerate((["b1"], ["b1"], ["b1", "gone"], ["b1"])):
+        kept.keep("parts", key_of(number=number), {"rows.bin": bytes(1000)}, batches)
+        entry = Path(storage.path(f"kept/parts/{key_of(number=number)}/entry.json"))
+        os.utime(entry, (time.time() - 1000 + number,) * 2)
+    assert [item.kept and item.kept.key for item in plan(settings, storage, tracking_uri).items] == [key_of(number=2)]
+    tight = settings.model_copy(
+        update={"housekeeping": settings.housekeeping.model_copy(update={"max_kept_bytes": 1500})}
+    )
+    wanted = plan(tight, storage, tracking_uri)
+    assert [item.kind for item in wanted.items] == ["kept"] * 3
+    assert all(item.size > 1000 for item in wanted.items)
+    assert remove(wanted, tight, storage, tracking_uri) == wanted.items
+    assert [one.key for one in kept.results()] == [key_of(number=3)]
+    assert kept.read("parts", key_of(number=3)) is not None
 
 
 def test_nothing_goes_while_a_run_is_open_and_an_unfinished_one_keeps_its_folder(
