@@ -36,6 +36,10 @@ class Preferences(NamedTuple):
     one_labeler: Estimate | None
     opinions: Opinions
     divided: list[DividedPair]
+    unused: pl.DataFrame
+    """document, why, rows: what ``left_out`` counts."""
+    divided_documents: list[str]
+    """The document of each of ``divided``."""
 
 
 def build(
@@ -46,6 +50,7 @@ def build(
     evaluation: EvaluationSettings,
     golden: frozenset[str],
     known: Opinions | None = None,
+    is_sample: bool = False,
 ) -> Preferences:
     """Build items and pairs.
 
@@ -57,11 +62,12 @@ def build(
         evaluation: most held-out pairs and the seed.
         golden: documents that are never trained on.
         known: what a sample says of labelers, where ``feedback`` is a part of a corpus (see ``parts``).
+        is_sample: ``feedback`` is that sample, which need not have every segment.
 
     Raises:
         BadInputError: the configuration names a segment that the feedback does not have.
     """
-    if known is None:
+    if known is None and not is_sample:
         check_segments(preferences.segments, feedback)
     placed = place_rows(feedback, splits, golden)
     kept = placed.filter(pl.col("why").is_null())
@@ -121,12 +127,13 @@ def build(
         .join(labeler_kinds(taken.values, "answer"), on="answer", how="left")
         .with_columns(pl.col("labels").fill_null(0))
     )
-    divided = divided_pairs(pairs, cast.join(opinions.names, on="who", how="left"), answers)
+    divided, documents = divided_pairs(pairs, cast.join(opinions.names, on="who", how="left"), answers)
     # Answers of the calibration split are compared only to tell which are acceptable.
     pairs = pairs.filter(pl.col("split") != "calibration")
     answers = _explain(answers, pairs, unjudged, preferences)
     items = _items(answers.filter(pl.col("why").is_null()))
-    left_out = _left_out(placed, answers)
+    unused = _unused(placed, answers)
+    left_out = dict(unused.group_by("why").agg(pl.col("rows").sum()).sort("why").iter_rows())
     test = _documents_of(_far_apart(pairs.filter(split="test"), ratings, evaluation.min_rating_gap), answers)
     return Preferences(
         items=items.select(ITEMS.names()).cast(ITEMS),
@@ -137,6 +144,8 @@ def build(
         one_labeler=None if known else one_labeler(test, cast, rated.select("answer", "value"), evaluation),
         opinions=opinions,
         divided=divided,
+        unused=unused,
+        divided_documents=documents,
     )
 
 
@@ -270,18 +279,22 @@ def _documents_of(pairs: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _left_out(placed: pl.DataFrame, answers: pl.DataFrame) -> dict[str, int]:
-    """Reason -> feedback rows that were left out, or of whose answers none is used."""
+def _unused(placed: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+    """document, why, rows: feedback rows that were left out, or of whose answers none is used."""
     unused = (
         answers.group_by("group")
-        .agg(pl.col("why").is_not_null().all().alias("unused"), pl.col("why").min(), pl.col("rows").first())
+        .agg(
+            pl.col("document").first(),
+            pl.col("why").is_not_null().all().alias("unused"),
+            pl.col("why").min(),
+            pl.col("rows").first().cast(pl.Int64),
+        )
         .filter("unused")
     )
-    rows = placed.filter(pl.col("why").is_not_null()).select("why", pl.lit(1, pl.Int64).alias("rows"))
-    counts = (
-        pl.concat([rows, unused.select("why", pl.col("rows").cast(pl.Int64))])
-        .group_by("why")
+    rows = placed.filter(pl.col("why").is_not_null()).select("document", "why", pl.lit(1, pl.Int64).alias("rows"))
+    return (
+        pl.concat([rows, unused.select("document", "why", "rows")])
+        .group_by("document", "why")
         .agg(pl.col("rows").sum())
-        .sort("why")
+        .sort("document", "why")
     )
-    return {str(why): int(count) for why, count in counts.iter_rows()}

@@ -13,7 +13,9 @@ _CHARACTERS = 600
 """Evidence is read by people: a few examples, and of each text its beginning."""
 
 
-def divided_pairs(pairs: pl.DataFrame, cast: pl.DataFrame, answers: pl.DataFrame) -> list[DividedPair]:
+def divided_pairs(
+    pairs: pl.DataFrame, cast: pl.DataFrame, answers: pl.DataFrame
+) -> tuple[list[DividedPair], list[str]]:
     """Pairs on which people voted both ways, ordered by p (1 - p) votes: many votes, and those near one half.
 
     Golden pairs are not shown: who discusses them does not label the like of them as before.
@@ -21,7 +23,10 @@ def divided_pairs(pairs: pl.DataFrame, cast: pl.DataFrame, answers: pl.DataFrame
     Args:
         pairs: a, b, p, votes, split.
         cast: ``consensus.votes`` with ``labeler``.
-        answers: answer, prompt, response.
+        answers: answer, document, prompt, response.
+
+    Returns:
+        the pairs, and the document of each.
     """
     vote = pl.col("vote")
     counted = cast.group_by("a", "b").agg(
@@ -37,12 +42,13 @@ def divided_pairs(pairs: pl.DataFrame, cast: pl.DataFrame, answers: pl.DataFrame
     names = pl.col("labeler").drop_nulls().unique().sort().head(_NAMES).alias("labelers")
     labelers = cast.join(chosen.select("a", "b"), on=["a", "b"], how="semi").group_by("a", "b").agg(names)
     texts = answers.select("answer", "response")
+    first = answers.select("answer", "document", "prompt", "response")
     rows = (
         chosen.join(labelers, on=["a", "b"], how="left", maintain_order="left")
-        .join(answers.select("answer", "prompt", "response"), left_on="a", right_on="answer", maintain_order="left")
+        .join(first, left_on="a", right_on="answer", maintain_order="left")
         .join(texts, left_on="b", right_on="answer", suffix="_b", maintain_order="left")
     )
-    return [
+    listed = [
         DividedPair(
             prompt=_clip("\n".join(message["content"] for message in row["prompt"] or [])),
             response_a=_clip(row["response"]),
@@ -51,6 +57,7 @@ def divided_pairs(pairs: pl.DataFrame, cast: pl.DataFrame, answers: pl.DataFrame
         )
         for row in rows.iter_rows(named=True)
     ]
+    return listed, rows["document"].to_list()
 
 
 def _clip(text: str) -> str:

@@ -14,14 +14,11 @@ from rewardloop.config import EvaluationSettings, PreferenceSettings, SplitSetti
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import DividedPairs, PreferenceEvidence, SplitLine
 from rewardloop.feedback.store import FeedbackStore
-from rewardloop.preferences.agreement_gate import agreement_lines, check_agreement, within_segments
+from rewardloop.kept import Kept
+from rewardloop.preferences.agreement_gate import check_agreement
 from rewardloop.preferences.build import Preferences, build
-from rewardloop.preferences.controls import control_shares
-from rewardloop.preferences.labelers import labeler_lines
-from rewardloop.preferences.model_labelers import feedback_of_people
-from rewardloop.preferences.opinions import Opinions
-from rewardloop.preferences.parts import Survey, build_in_parts, survey_if_large
-from rewardloop.preferences.segments import segment_lines
+from rewardloop.preferences.parts import LargePreferences, build_if_large
+from rewardloop.preferences.told import tell
 from rewardloop.records import SPLITS
 from rewardloop.snapshots import read_snapshot
 from rewardloop.steps.step_run import step_run
@@ -46,7 +43,7 @@ def build_preferences(*, validated: Path, store: str, settings: str, code_versio
     sections = json.loads(settings)
     wanted = PreferenceSettings.model_validate(sections["preferences"])
     with step_run("build_preferences", inputs=[validated], output=preferences) as run:
-        feedback = read_snapshot(validated).scan()
+        snapshot = read_snapshot(validated)
         opened = FeedbackStore.open(store)
         given: dict[str, Any] = {
             "preferences": wanted,
@@ -54,12 +51,13 @@ def build_preferences(*, validated: Path, store: str, settings: str, code_versio
             "evaluation": EvaluationSettings.model_validate(sections["evaluation"]),
             "golden": frozenset(opened.golden_documents()),
         }
+        built: Preferences | None = None
         with tempfile.TemporaryDirectory(prefix="rewardloop-preferences-") as folder:
-            survey = survey_if_large(feedback, wanted.criterion, Path(folder))
-            if survey is None:
-                built, evidence = _whole(feedback.collect(), wanted, given)
-            else:
-                built, evidence = None, _in_parts(survey, Path(folder), preferences, wanted, given)
+            large = build_if_large(snapshot, Kept(opened.storage), Path(folder), preferences, **given)
+        if large is None:
+            built, evidence = _whole(snapshot.scan().collect(), wanted, given)
+        else:
+            evidence = _in_parts(large, snapshot.count, wanted)
         run.write("preferences", evidence)
         run.write("divided", DividedPairs(criterion=wanted.criterion, pairs=evidence.divided))
         check_agreement(evidence, run.folders[-1] / "evidence" / "divided.json")
@@ -79,10 +77,8 @@ def _whole(
     feedback: pl.DataFrame, wanted: PreferenceSettings, given: dict[str, Any]
 ) -> tuple[Preferences, PreferenceEvidence]:
     built = build(feedback, **given)
-    evidence = _evidence(
-        feedback,
-        wanted,
-        built.opinions,
+    evidence = PreferenceEvidence(
+        criterion=wanted.criterion,
         groups_in=len(feedback),
         groups_used=built.groups_used,
         groups_built=built.items.filter(pl.col("group") >= 0)["group"].n_unique(),
@@ -91,20 +87,16 @@ def _whole(
         acceptability=built.acceptability,
         one_labeler=built.one_labeler,
         divided=built.divided,
+        **dict(tell(feedback, wanted, built.opinions)),
     )
     return built, evidence
 
 
-def _in_parts(
-    survey: Survey, folder: Path, target: Path, wanted: PreferenceSettings, given: dict[str, Any]
-) -> PreferenceEvidence:
+def _in_parts(built: LargePreferences, groups: int, wanted: PreferenceSettings) -> PreferenceEvidence:
     """A large corpus: agreement and what is known of labelers come from a sample, everything else from all of it."""
-    built = build_in_parts(survey, folder, target, **given)
-    evidence = _evidence(
-        built.sample,
-        wanted,
-        built.opinions,
-        groups_in=survey.rows,
+    return PreferenceEvidence(
+        criterion=wanted.criterion,
+        groups_in=groups,
         groups_used=built.groups_used,
         groups_built=built.groups_built,
         left_out=built.left_out,
@@ -112,28 +104,7 @@ def _in_parts(
         acceptability=built.acceptability,
         one_labeler=built.one_labeler,
         divided=built.divided,
-    )
-    segments = [line.model_copy(update={"labels": survey.segments[line.segment]}) for line in evidence.segments]
-    return evidence.model_copy(update={"segments": segments})
-
-
-def _evidence(
-    feedback: pl.DataFrame, wanted: PreferenceSettings, opinions: Opinions, **counted: Any
-) -> PreferenceEvidence:
-    people = feedback_of_people(feedback)
-    right = control_shares(feedback, wanted.criterion)
-    return PreferenceEvidence(
-        criterion=wanted.criterion,
-        agreement=agreement_lines(people, wanted),
-        labelers=[
-            line.model_copy(update={"controls": right.get(line.labeler)}) for line in labeler_lines(opinions.labelers)
-        ],
-        labelers_total=len(opinions.labelers),
-        reliability=opinions.words,
-        segments=segment_lines(
-            feedback, wanted.criterion, wanted.segments, within_segments(people, wanted.criterion), opinions.between
-        ),
-        **counted,
+        **dict(built.told),
     )
 
 

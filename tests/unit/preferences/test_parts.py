@@ -1,5 +1,7 @@
 """A corpus built in parts: the same answers and pairs as in one look, whatever the parts."""
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,12 @@ import polars as pl
 import pytest
 
 from rewardloop.config import EvaluationSettings, PreferenceSettings, SplitSettings
+from rewardloop.kept import Kept
 from rewardloop.preferences import parts
 from rewardloop.preferences.build import build
 from rewardloop.records import FeedbackGroup
+from rewardloop.snapshots import write_rows
+from rewardloop.storage import Storage
 from tests.unit.preferences.crowd import crowd
 from tests.unit.preferences.feedback import frame, rated_texts
 
@@ -21,14 +26,13 @@ GIVEN: dict[str, Any] = {
 
 
 def in_parts(feedback: pl.DataFrame, settings: PreferenceSettings, folder: Path) -> parts.LargePreferences:
-    source = folder / "records.parquet"
-    feedback.write_parquet(source)
     place, target = folder / "parts", folder / "preferences"
-    place.mkdir()
     target.mkdir()
-    survey = parts.survey_if_large(pl.scan_parquet(source), settings.criterion, place)
-    assert survey is not None
-    return parts.build_in_parts(survey, place, target, preferences=settings, **GIVEN)
+    snapshot = write_rows(folder / "snapshot", feedback, datetime(2026, 3, 1, tzinfo=UTC))
+    kept = Kept(Storage.open(str(folder / "store")))
+    built = parts.build_if_large(snapshot, kept, place, target, preferences=settings, **GIVEN)
+    assert built is not None
+    return built
 
 
 def told(items: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
@@ -86,8 +90,11 @@ def test_lines_of_splits_add_up(tmp_path: Path) -> None:
 
 
 def test_a_small_corpus_is_looked_at_at_once(tmp_path: Path) -> None:
-    frame(crowd_groups()).write_parquet(tmp_path / "records.parquet")
-    assert parts.survey_if_large(pl.scan_parquet(tmp_path / "records.parquet"), "overall", tmp_path) is None
+    snapshot = write_rows(tmp_path, frame(crowd_groups()).with_columns(batch=pl.lit("one")), datetime.now(UTC))
+    kept = Kept(Storage.open(str(tmp_path / "store")))
+    settings = PreferenceSettings()
+    assert parts.build_if_large(snapshot, kept, tmp_path, tmp_path, preferences=settings, **GIVEN) is None
+    assert kept.results() == []
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -95,10 +102,11 @@ def test_the_sample_has_every_labeler(tmp_path: Path) -> None:
     settings = PreferenceSettings.model_validate({"reliability": {"max_votes_per_labeler": 5}})
     feedback = frame(crowd_groups())
     found = in_parts(feedback, settings, tmp_path)
-    assert len(found.sample) < len(feedback)
     everybody = feedback.select(pl.col("labels").explode()).unnest("labels")["labeler"].unique()
-    assert set(found.opinions.labelers["labeler"]) == set(everybody)
-    assert "a sample of" in found.opinions.words
+    assert {line.labeler for line in found.told.labelers} == set(everybody)
+    words = re.search(r"a sample of (\d+) of 200 groups", found.told.reliability)
+    assert words is not None
+    assert int(words[1]) < 200
 
 
 def crowd_groups() -> list[FeedbackGroup]:
