@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import logging
+import os
 import secrets
 import tempfile
 import time
@@ -107,8 +108,11 @@ class Kept:
     def fetch(self, kind: str, key: str, folder: Path) -> dict[str, Path] | None:
         """The result's files by name, in ``folder``; None where it is not kept, or damaged. They stay there, whatever
         becomes of the kept ones."""
-        entry = self._entry(kind, key)
-        if entry is None:
+        try:
+            entry = self._read_entry(kind, key)
+        except (OSError, ValidationError) as error:
+            if isinstance(error, ValidationError):
+                self._remove_damaged(kind, key)
             return None
         found = {}
         for name, file in entry.files.items():
@@ -119,8 +123,7 @@ class Kept:
             except OSError:
                 sound = False
             if not sound:
-                _log.warning("kept result %s %s is damaged; it is computed again", kind, key[:12])
-                self.remove(kind, key)
+                self._remove_damaged(kind, key)
                 return None
             found[name] = target
         self._use(kind, key)
@@ -175,8 +178,10 @@ class Kept:
 
     def batches_of(self, result: KeptResult) -> frozenset[str] | None:
         """Digests of the batches that a result was made of; None where nobody can tell."""
-        entry = self._entry(result.kind, result.key)
-        return None if entry is None else frozenset(entry.batches)
+        try:
+            return frozenset(self._read_entry(result.kind, result.key).batches)
+        except (OSError, ValidationError):
+            return None
 
     def remove(self, kind: str, key: str) -> None:
         """Remove a result: first what makes it one, then its files."""
@@ -207,17 +212,21 @@ class Kept:
         for one in self.superfluous(at_most):
             self.remove(one.kind, one.key)
 
-    def _entry(self, kind: str, key: str) -> _Entry | None:
-        try:
-            return _Entry.model_validate_json(self.storage.read(f"{_place(kind, key)}/{_ENTRY}"))
-        except (OSError, ValidationError):
-            return None
+    def _read_entry(self, kind: str, key: str) -> _Entry:
+        return _Entry.model_validate_json(self.storage.read(f"{_place(kind, key)}/{_ENTRY}"))
+
+    def _remove_damaged(self, kind: str, key: str) -> None:
+        _log.warning("kept result %s %s is damaged; it is computed again", kind, key[:12])
+        with contextlib.suppress(OSError):  # who may only read leaves it, and computes
+            self.remove(kind, key)
 
     def _use(self, kind: str, key: str) -> None:
         """Say that a result is still of use: every kind of store knows when a file was last written."""
         name = f"{_place(kind, key)}/{_ENTRY}"
         with contextlib.suppress(OSError, RewardloopError):
-            if time.time() - _written(ask(self.storage.fs.info, self.storage.path(name))) > _USED_SECONDS:
+            if self.storage.is_local:
+                os.utime(self.storage.path(name))
+            elif time.time() - _written(ask(self.storage.fs.info, self.storage.path(name))) > _USED_SECONDS:
                 self.storage.write(name, self.storage.read(name))
 
 
