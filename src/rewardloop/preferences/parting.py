@@ -19,6 +19,7 @@ from rewardloop.snapshots import SnapshotBatch
 
 _PREFIX = 1 << 44
 """Leaves 16 of a document's 60 bits."""
+_MOST_PARTS = 2
 _MOST_SHARED = 0.25
 """Share of a part's rows that may be built twice; beyond it the whole part is built with the shared documents."""
 
@@ -51,8 +52,8 @@ def bundles(batches: Sequence[SnapshotBatch], part: int) -> list[list[int]]:
     """Neighbours in time that are built together, as places of batches.
 
     A bundle ends after a batch with the probability (rows of the batch) / ``part``, as its digest decides, so that
-    bundles have ``part`` rows on average, and that what comes or goes at either end moves few others. A batch of that
-    size stands alone.
+    bundles have ``part`` rows on average, at most about twice as many, and what comes or goes at either end moves few
+    others. A batch of that size stands alone.
     """
     found: list[list[int]] = [[]]
     for place, batch in enumerate(batches):
@@ -60,7 +61,7 @@ def bundles(batches: Sequence[SnapshotBatch], part: int) -> list[list[int]]:
             found.append([])
         found[-1].append(place)
         chance = int(hashlib.sha256(batch.content.encode()).hexdigest()[:8], 16) / 16**8
-        if chance < batch.count / part:
+        if chance < batch.count / part or sum(batches[one].count for one in found[-1]) >= _MOST_PARTS * part:
             found.append([])
     return [bundle for bundle in found if bundle]
 
