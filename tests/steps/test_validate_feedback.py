@@ -1,5 +1,6 @@
 """The step: bad rows to the store's quarantine, a bad batch refused and left out of the next corpus until accepted."""
 
+import gzip
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ from rewardloop.config import Settings
 from rewardloop.errors import BadInputError
 from rewardloop.evidence import ValidationEvidence
 from rewardloop.feedback import verdicts
+from rewardloop.feedback.data_docs import put_pages
 from rewardloop.feedback.ingest import ingest
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.snapshots import read_snapshot, write_rows
@@ -304,3 +306,13 @@ def test_rows_of_a_refused_batch_that_came_again_count_once(tmp_path: Path) -> N
     # Of the older batch everything but the long answer, of the newer one what only it has.
     assert dict(kept.group_by("batch").len().iter_rows()) == {refused: 19, corrected: 3}
     assert kept.filter(batch=corrected)["group_id"].to_list() == ["g99", "g100", "g101"]
+
+
+def test_pages_are_put_nowhere_else(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    names = ["../out.html", "/tmp/out.html", "expectations/../../out.html", "static/x.html", "validations/x.js"]
+    packed = gzip.compress(json.dumps(dict.fromkeys([*names, "validations/a/b.html"], "page")).encode())
+    put_pages(site, packed)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [
+        "site/validations/a/b.html"
+    ]

@@ -4,30 +4,33 @@ In: the folder that Great Expectations wrote pages of new batches into, and kept
 folder with a page for every batch. Great Expectations' own index knows only what it has just judged.
 """
 
+import gzip
 import html
-import io
+import json
 import shutil
-import zipfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from rewardloop.feedback.validation import BatchResult
 
+_SECTIONS = ("expectations", "validations")
+
 
 def pack_pages(folder: Path, digest: str) -> bytes:
-    """The pages of one batch as a zip file."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in _pages(folder, digest):
-            archive.write(path, path.relative_to(folder).as_posix())
-    return packed.getvalue()
+    """The pages of one batch: path -> text, as packed JSON."""
+    pages = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in _pages(folder, digest)}
+    return gzip.compress(json.dumps(pages).encode(), mtime=0)
 
 
 def put_pages(folder: Path, packed: bytes) -> None:
-    """Put pages back that ``pack_pages`` took."""
-    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        archive.extractall(folder)
+    """Put pages back that ``pack_pages`` took; only pages, and nowhere but in ``folder``."""
+    for name, text in json.loads(gzip.decompress(packed)).items():
+        target = folder / name
+        inside = target.resolve().is_relative_to(folder.resolve()) and name.split("/")[0] in _SECTIONS
+        if inside and target.suffix == ".html":
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
 
 
 def finish_site(folder: Path, results: Sequence[BatchResult]) -> None:
@@ -59,7 +62,7 @@ def _row(folder: Path, result: BatchResult) -> str:
 
 def _pages(folder: Path, digest: str) -> list[Path]:
     named = digest[:12]
-    found = (path for section in ("expectations", "validations") for path in (folder / section).rglob("*.html"))
+    found = (path for section in _SECTIONS for path in (folder / section).rglob("*.html"))
     return sorted(path for path in found if named in path.relative_to(folder).as_posix())
 
 

@@ -49,7 +49,7 @@ class Verdicts:
             found = kept.read(_KIND, self._key(batch))
             if found is not None:
                 self._known[batch.digest] = _Verdict.model_validate_json(found["verdict.json"])
-                self._pages[batch.digest] = found["pages.zip"]
+                self._pages[batch.digest] = found["pages.json.gz"]
                 self._criteria[batch.digest] = self._known[batch.digest].criteria
             else:
                 self._criteria[batch.digest] = _criteria(snapshot.scan_batch(batch))
@@ -98,7 +98,7 @@ class Verdicts:
         )
         content = {
             "verdict.json": verdict.model_dump_json().encode(),
-            "pages.zip": pack_pages(self._data_docs, batch.digest),
+            "pages.json.gz": pack_pages(self._data_docs, batch.digest),
         }
         self._kept.keep(_KIND, self._key(batch), content, [batch.digest])
         self._known[batch.digest] = verdict

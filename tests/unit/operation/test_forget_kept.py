@@ -1,9 +1,8 @@
 """What steps kept of feedback that is forgotten goes with it, and is named; what they kept of other batches stays."""
 
 import contextlib
-import io
+import gzip
 import json
-import zipfile
 from pathlib import Path
 
 import polars as pl
@@ -60,9 +59,8 @@ def said(folder: Path) -> str:
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".parquet":
             found.append(json.dumps(pl.read_parquet(path).to_dicts(), default=str))
-        elif path.suffix == ".zip":
-            with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as pages:
-                found += [pages.read(name).decode() for name in pages.namelist()]
+        elif path.suffix == ".gz":
+            found.append(gzip.decompress(path.read_bytes()).decode())
         elif path.is_file():
             found.append(path.read_bytes().decode("utf-8", "replace"))
     return "\n".join(found)
