@@ -36,7 +36,7 @@ _KNOWN = re.compile(
     rf"splits\.json|(batches/{_HEX}/(records\.parquet|manifest\.json))|(quarantine/{_HEX}/\w+\.jsonl)"
     r"|(golden/(records\.parquet|documents\.json))|(anchors/responses\.parquet)|(history/\d{8}\.json)"
     rf"|((refused|accepted|corpora)/{_HEX}\.json)|(golden-uses/[\w-]+/\d+\.json)|(texts/{_HEX}\.parquet)"
-    rf"|(references/{_HEX}/{_HEX}\.parquet)"
+    rf"|(references/{_HEX}/{_HEX}\.parquet)|(kept/[a-z-]+/{_HEX}/(entry\.json|[0-9a-f]{{8}}-[\w.-]+))"
     rf"|(claims/{_HEX}-{_HEX}(\.takeover-\d{{4}}|\.beat-\d{{4}}|\.outcome)?\.json)"
 )
 
