@@ -158,6 +158,18 @@ def test_stray_characters_behind_a_quote_reject_one_row() -> None:
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Rejected", "Taken"]
 
 
+def test_a_broken_quote_that_swallowed_rows_refuses_the_file() -> None:
+    text = 'text,score1\na,1\n"Hello,2\nfine,3\nsaid "x",4\nz,5\n'
+    with pytest.raises(BadInputError, match=r"labels.csv:3: a quote in this row opens a cell that reaches to line 5"):
+        read(table_of(text), "ratings-wide", {}, {})
+
+
+def test_a_row_of_several_lines_with_cells_too_many_says_how_far_it_reaches() -> None:
+    rejected, _ = read(table_of('text,score1\n"Hello,2\nfine,3\nsaid",4,5\nz,5\n'), "ratings-wide", {}, {})
+    assert isinstance(rejected, Rejected)
+    assert (rejected.row.place, rejected.reason) == ("labels.csv:2", "has 3 cells up to line 4; the header has 2")
+
+
 def test_cells_larger_than_the_csv_modules_own_limit_are_read() -> None:
     outcomes = read(table_of(f"text,score1\nx,2\n{'y' * 200_000},3\n"), "ratings-wide", {}, {})
     (rejected,) = (outcome for outcome in outcomes if isinstance(outcome, Rejected))

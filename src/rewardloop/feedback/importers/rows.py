@@ -75,6 +75,12 @@ def _csv_rows(source: Source) -> Generator[Record | Rejected, None, None]:
                     raise BadInputError(
                         f"{name}:{line}: a quote in this row is never closed; close or double it"
                     ) from error
+                if reader.line_num > line:
+                    # An open quote swallowed whole rows up to the next one: how many is unknown.
+                    raise BadInputError(
+                        f"{name}:{line}: a quote in this row opens a cell that reaches to line {reader.line_num} and "
+                        f"is no CSV there ({error}); close or double the quote"
+                    ) from error
                 yield Rejected(Row(f"{name}:{line}", None), f"is not CSV: {error}")
                 continue
             if not cells:
@@ -82,7 +88,9 @@ def _csv_rows(source: Source) -> Generator[Record | Rejected, None, None]:
             if header is None:
                 header = _header(f"{name}:{line}", cells)
             elif len(cells) != len(header):
-                yield Rejected(Row(f"{name}:{line}", None), f"has {len(cells)} cells; the header has {len(header)}")
+                over = "" if reader.line_num == line else f" up to line {reader.line_num}"
+                reason = f"has {len(cells)} cells{over}; the header has {len(header)}"
+                yield Rejected(Row(f"{name}:{line}", None), reason)
             else:
                 yield Record(f"{name}:{line}", dict(zip(header, cells, strict=True)))
 
