@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.importers.base import Taken, importers, parse_options
+from rewardloop.feedback.importers.base import Skipped, Taken, choose, importers, parse_options
 from tests.exports import argilla, ranks, read, reason, table_of
 
 
@@ -29,6 +29,49 @@ def test_a_question_that_nobody_answered_stops_the_ingest() -> None:
         BadInputError, match=r"nobody answered the question 'rankng'; found answers to 'ranking'\. Name"
     ):
         read(table_of(argilla(ranking=[["response_1", "response_2"]])), "argilla", {}, {"question": "rankng"})
+
+
+def _v1(at: int, answers: list[Any]) -> dict[str, Any]:
+    return {"prompt": f"Q{at}", "response_1": "A", "response_2": "B", "ranking": answers, "metadata": "{}"}
+
+
+def _flat(at: int, answers: dict[str, Any]) -> dict[str, Any]:
+    return {"id": str(at), "status": "pending", "prompt": f"Q{at}", "response_1": "A", "response_2": "B", **answers}
+
+
+_OF_V1 = {"user_id": "u", "value": {"rank": [1, 2], "value": ["response_1", "response_2"]}, "status": "submitted"}
+_OF_FLAT = {
+    "ranking.responses": [["response_2", "response_1"]],
+    "ranking.responses.users": ["u"],
+    "ranking.responses.status": ["submitted"],
+}
+_LATE: list[tuple[str, list[dict[str, Any]]]] = [
+    ("argilla", [argilla()] * 20 + [argilla(ranking=[["response_1", "response_2"]])] * 5),
+    ("argilla-v1", [_v1(at, []) for at in range(20)] + [_v1(at, [_OF_V1]) for at in range(20, 25)]),
+    ("argilla-flat", [_flat(at, {}) for at in range(20)] + [_flat(at, _OF_FLAT) for at in range(20, 25)]),
+]
+
+
+@pytest.mark.parametrize(("format", "records"), _LATE, ids=[case[0] for case in _LATE])
+@pytest.mark.parametrize("columns", [{}, {"question": "ranking"}])
+def test_answers_are_found_behind_records_that_wait_for_theirs(
+    format: str, records: list[dict[str, Any]], columns: dict[str, str]
+) -> None:
+    assert choose([table_of(*records)], "auto", {}, columns).importer.name == format
+    outcomes = read(table_of(*records), format, {}, columns)
+    assert [type(outcome) for outcome in outcomes] == [Skipped] * 20 + [Taken] * 5
+
+
+def test_the_usual_question_is_learned_from_wherever_its_answers_begin() -> None:
+    others, ranked = [argilla(tone=["response_1"])] * 20, [argilla(ranking=[["response_2", "response_1"]])] * 5
+    outcomes = read(table_of(*others, *ranked), "argilla")
+    assert [type(outcome) for outcome in outcomes] == [Skipped] * 20 + [Taken] * 5
+
+
+def test_a_second_question_that_begins_later_must_be_told_from_the_first() -> None:
+    records = [argilla(best=["response_1"])] * 20 + [argilla(worst=["response_2"])]
+    with pytest.raises(BadInputError, match="has answers to the questions 'best', 'worst'; name the one"):
+        read(table_of(*records), "argilla")
 
 
 def test_answers_are_called_what_the_option_says() -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.importers.base import Rejected, Taken, choose, importers, parse_options
+from rewardloop.feedback.importers.base import LabelerId, Rejected, Taken, choose, importers, parse_options
 from rewardloop.feedback.importers.table import Table
 from rewardloop.feedback.reading import Source
 from tests.exports import DATA, expected, read, shown, table
@@ -63,6 +63,84 @@ def test_auto_refuses_what_two_formats_may_be() -> None:
     both = table_of("text,label,labeler,score\nx,1,anna,3\n")
     with pytest.raises(BadInputError, match=r"may be any of: classification .*; ratings-long .*--format"):
         choose([both], "auto", {}, {})
+
+
+def test_auto_names_the_file_that_is_unlike_the_others() -> None:
+    first = table_of("prompt,response_a,response_b,verdict\nQ,A,B,a\n", "first.csv")
+    other = table_of("question,answer\nQ,A\n", "other.csv")
+    message = r"^other.csv: format not recognized, and first.csv looks like pairwise \(.*found .* question, answer\. "
+    for tables in ([first, other], [other, first]):
+        with pytest.raises(BadInputError, match=message):
+            choose(tables, "auto", {}, {})
+
+
+@pytest.mark.parametrize("form", ["json-lines", "json-list"])
+def test_keys_of_json_are_columns_wherever_they_begin(form: str) -> None:
+    early: list[dict[str, object]] = [{"chosen": f"good {at}", "rejected": f"bad {at}"} for at in range(30)]
+    late = {"prompt": "Q", "chosen": "yes", "rejected": "no", "labeler": "anna", "margin": 2.0}
+    text = json.dumps([*early, late])
+    if form == "json-lines":
+        text = "\n".join(map(json.dumps, [*early, late]))
+    rows = table_of(text)
+    assert rows.columns == ("chosen", "rejected", "prompt", "labeler", "margin")
+    *_, last = read(rows, "pairs", {}, {})
+    assert isinstance(last, Taken)
+    assert [message.content for message in last.group.prompt] == ["Q"]
+    assert {label.labeler for label in last.group.labels} == {"anna"}
+
+
+def test_scores_of_a_labeler_who_came_later_are_read_and_the_labeler_stays_unnamed() -> None:
+    early: list[dict[str, object]] = [{"text": f"t{at}", "score_anna": 3} for at in range(30)]
+    late = [{"text": "t", "score_anna": 3, "score_zoe": 1}, {"text": 5, "score_zoe": 1}]
+    rows = table_of("\n".join(map(json.dumps, [*early, *late])))
+    outcomes = read(rows, "ratings-wide", {}, {"score": "score_*"})
+    (group,) = (one.group for one in outcomes if isinstance(one, Taken) and one.group.responses[0].content == "t")
+    assert {label.labeler: list(label.values().values()) for label in group.labels} == {"anna": [3.0], "zoe": [1.0]}
+    (rejected,) = (one for one in outcomes if isinstance(one, Rejected))
+    assert [key for key in rejected.row.raw or {} if isinstance(key, LabelerId)] == ["zoe"]
+
+
+def test_messages_about_columns_do_not_name_labelers() -> None:
+    rows = table_of("id,body,score_anna.smith,score_bob\n1,x,2,3\n")
+    message = r"no column 'text'; found a table with the columns id, body, score_\*\. Name it: --column text=COLUMN"
+    with pytest.raises(BadInputError, match=message):
+        read(rows, "ratings-wide", {}, {"score": "score_*"})
+    with pytest.raises(BadInputError, match=r"found a table with the columns id, body, score_\*\. Name the format"):
+        choose([rows], "auto", {}, {"score": "score_*"})
+
+
+def test_what_pandas_writes_for_a_missing_value_is_none() -> None:
+    text = (
+        '{"prompt": NaN, "response_a": "A", "response_b": "B", "verdict": "a", "labeler": NaN, "id": NaN}\n'
+        '{"prompt": "Q", "response_a": "A", "response_b": "B", "verdict": NaN, "labeler": NaN, "id": NaN}\n'
+    )
+    taken, rejected = read(table_of(text), "pairwise", {}, {})
+    assert isinstance(taken, Taken)
+    assert taken.group.prompt == ()
+    assert taken.group.labels[0].labeler is None
+    assert taken.group.group_id.startswith("c_")
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == "verdict: is empty; expected a verdict"
+    assert (rejected.row.raw or {})["labeler"] is None
+
+
+def test_a_score_that_pandas_misses_was_not_given() -> None:
+    (taken,) = read(table_of('{"text": "x", "score1": NaN, "score2": 4}\n'), "ratings-wide", {}, {})
+    assert isinstance(taken, Taken)
+    assert [list(label.values().values()) for label in taken.group.labels] == [[4.0]]
+
+
+def test_a_number_of_a_labeler_is_the_same_as_a_whole_number_with_a_point() -> None:
+    rows = table_of(
+        '{"id": 4, "text": "x", "labeler": 1, "score": 2}\n{"id": 4.0, "text": "x", "labeler": 1.0, "score": 3}\n'
+        '{"id": 4.5, "text": "y", "labeler": 2.0, "score": 2}\n'
+    )
+    rejected, *taken = read(rows, "ratings-long", {}, {})
+    assert isinstance(rejected, Rejected)
+    assert "a labeler gives id '4' the score 3 here and 2 in an earlier row" in rejected.reason
+    assert (rejected.row.raw or {})["labeler"] == "1"
+    groups = [one.group for one in taken if isinstance(one, Taken)]
+    assert [(group.group_id, group.labels[0].labeler) for group in groups] == [("4", "1"), ("4.5", "2")]
 
 
 def test_a_json_list_is_read_like_json_lines() -> None:

@@ -77,7 +77,7 @@ def arena(table: Table, options: ArenaOptions, limits: ValidationSettings) -> It
         votes = list(_VOTES)
         for name in (*_TURNS, *votes):
             if name not in table.columns:
-                raise table.no_column("winner", options.winner)
+                raise table.no_column(options, "winner")
     for record in table.rows():
         if isinstance(record, Rejected):
             yield record

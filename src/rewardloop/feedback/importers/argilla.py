@@ -16,19 +16,20 @@ from rewardloop.feedback.importers.table import Record, Table, raw_row
 
 
 def _questions(table: Table) -> list[str] | None:
-    """Questions with answers in the first records; None where one has not the keys of this shape."""
+    """Questions with answers, in order; None where one of the first records has not the keys of this shape."""
+    if not all({"fields", "responses"} <= set(record.values) for record in table.first):
+        return None
     found: dict[str, None] = {}
-    for record in table.first:
-        if not {"fields", "responses"} <= set(record.values):
-            return None
-        responses = record.values["responses"]
+    for record in table.rows():
+        responses = record.values.get("responses") if isinstance(record, Record) else None
         if isinstance(responses, dict):
             found |= {name: None for name, answers in responses.items() if _are_answers(answers)}
     return list(found)
 
 
 def _are_answers(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "value" in one for one in value)
+    given = value if isinstance(value, list) else [value]
+    return bool(given) and all(isinstance(one, dict) and "value" in one for one in given)
 
 
 def _recognizes(table: Table, options: ArgillaOptions) -> str | None:

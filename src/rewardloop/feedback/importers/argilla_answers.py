@@ -45,7 +45,7 @@ def outcomes(
 
     Args:
         name: of the file.
-        questions: those that its first records have answers to.
+        questions: those that its records have answers to.
         records: all its records.
         options: name the question that is learned from, where there are several.
 

@@ -20,13 +20,16 @@ _SUGGESTION = ("-suggestion", "-suggestion-metadata")
 
 
 def _questions(table: Table) -> list[str]:
-    return [column for column in table.columns if _is_question([record.values.get(column) for record in table.first])]
+    """Columns in which some record has answers: the first records may wait for theirs."""
+    found: dict[str, None] = {}
+    for record in table.rows():
+        if isinstance(record, Record):
+            found |= {name: None for name, cell in record.values.items() if _are_answers(cell)}
+    return list(found)
 
 
-def _is_question(cells: list[Any]) -> bool:
-    if not any(cells) or not all(isinstance(cell, list | None) for cell in cells):
-        return False
-    return all(isinstance(one, dict) and set(one) >= _KEYS for cell in cells for one in cell or [])
+def _are_answers(cell: Any) -> bool:
+    return isinstance(cell, list) and bool(cell) and all(isinstance(one, dict) and set(one) >= _KEYS for one in cell)
 
 
 def _recognizes(table: Table, options: ArgillaOptions) -> str | None:

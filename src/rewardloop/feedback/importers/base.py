@@ -198,22 +198,45 @@ def choose(tables: Sequence["Table"], name: str, options: Mapping[str, str], col
         return Choice(known[name], parse_options(known[name], options, columns), "named with --format")
     if _OWN:
         return _own(known, options, columns)
-    found: list[Choice] = []
-    for candidate in known.values():
-        if set(options) <= set(candidate.other_options()) and set(columns) <= set(candidate.column_options()):
-            parsed = parse_options(candidate, options, columns)
-            reasons = [candidate.recognizes(table, parsed) for table in tables]
-            if all(reasons):
-                found.append(Choice(candidate, parsed, str(reasons[0])))
+    fitting = [
+        (one, parse_options(one, options, columns))
+        for one in known.values()
+        if set(options) <= set(one.other_options()) and set(columns) <= set(one.column_options())
+    ]
+    # Where the first rows say nothing (records that nobody has answered yet), those behind them may.
+    found = _recognized(fitting, [table.beginning() for table in tables]) or _recognized(fitting, tables)
     if len(found) == 1:
         return found[0]
     if found:
         looks = "; ".join(f"{choice.importer.name} ({choice.reason})" for choice in found)
         raise BadInputError(f"{tables[0].name}: may be any of: {looks}. Name the format with --format")
+    table, but = _unrecognized(fitting, tables)
     raise BadInputError(
-        f"{tables[0].name}: format not recognized; found {tables[0].looks()}. Name the format with --format "
-        f"({', '.join(known)}) and its columns with --map NAME=COLUMN,..."
+        f"{table.name}: format not recognized{but}; found {table.looks(columns.values())}. Name the format with "
+        f"--format ({', '.join(known)}) and its columns with --map NAME=COLUMN,..."
     )
+
+
+def _recognized(fitting: Sequence[tuple[Importer, Options]], tables: Sequence["Table"]) -> list[Choice]:
+    """Importers that recognize every file, and why."""
+    found = []
+    for candidate, options in fitting:
+        reasons = [candidate.recognizes(table, options) for table in tables]
+        if all(reasons):
+            found.append(Choice(candidate, options, str(reasons[0])))
+    return found
+
+
+def _unrecognized(fitting: Sequence[tuple[Importer, Options]], tables: Sequence["Table"]) -> tuple["Table", str]:
+    """The file to blame where no importer recognizes all: the first that the importer of most others does not."""
+    table, but, most = tables[0], "", 0
+    for candidate, options in fitting:
+        reasons = [candidate.recognizes(table, options) for table in tables]
+        known = [(one.name, reason) for one, reason in zip(tables, reasons, strict=True) if reason]
+        if len(known) > most:
+            table, most = next(one for one, why in zip(tables, reasons, strict=True) if not why), len(known)
+            but = f", and {known[0][0]} looks like {candidate.name} ({known[0][1]}): one ingest reads one format"
+    return table, but
 
 
 def _own(known: Mapping[str, Importer], options: Mapping[str, str], columns: Mapping[str, str]) -> Choice:

@@ -122,7 +122,7 @@ def _id_columns(table: Table, options: ItemOptions) -> list[str]:
         return [name] if name else []
     for part in parts:
         if part not in table.columns:
-            raise table.no_column("id", part)
+            raise table.no_column(options, "id", part)
     return parts
 
 

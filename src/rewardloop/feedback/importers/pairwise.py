@@ -98,7 +98,7 @@ def pairwise(table: Table, options: PairwiseOptions, limits: ValidationSettings)
     columns: dict[str, str | None] = {name: table.required_column(options, name) for name in _NEEDED}
     columns |= {name: table.column(options, name) for name in _OTHERS}
     if options.keep and columns["status"] is None:
-        raise table.no_column("status", options.status)
+        raise table.no_column(options, "status")
     labeler = columns["labeler"]
     said: dict[tuple[str, str], tuple[Verdict, str]] = {}
     for record in table.rows():

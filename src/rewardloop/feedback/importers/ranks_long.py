@@ -67,7 +67,7 @@ def ranks_long(table: Table, options: RanksLongOptions, limits: ValidationSettin
     columns: dict[str, str | None] = {name: table.required_column(options, name) for name in _NEEDED}
     columns |= {name: table.column(options, name) for name in _OTHERS}
     if columns["prompt"] is None and columns["group"] is None:
-        raise table.no_column("group", options.group)
+        raise table.no_column(options, "group")
     keep = [column for name, column in columns.items() if name != "labeler"]
     groups: dict[str, _Ranked] = {}
     for record in table.rows():

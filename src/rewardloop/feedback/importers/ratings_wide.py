@@ -8,7 +8,7 @@ from rewardloop.config import ValidationSettings
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.importers.base import Column, Outcome, Rejected, RowError, importer
 from rewardloop.feedback.importers.items import Item, ItemOptions, ItemReader, Score, outcomes
-from rewardloop.feedback.importers.table import Record, Table, number, optional_text
+from rewardloop.feedback.importers.table import Record, Table, is_missing, number, optional_text
 
 
 class RatingsWideOptions(ItemOptions):
@@ -77,7 +77,7 @@ def _scores(record: Record, columns: list[_ScoreColumn], options: RatingsWideOpt
     scores: list[Score] = []
     for column in columns:
         cell = record.values.get(column.score)
-        if cell is None or (isinstance(cell, str) and not cell.strip()):
+        if is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
             continue
         labeler = column.labeler
         if column.labeler_column:
@@ -104,7 +104,7 @@ def _matches(pattern: str, table: Table) -> dict[str, str]:
 def _score_columns(table: Table, options: RatingsWideOptions) -> list[_ScoreColumn]:
     scores = _matches(options.score, table)
     if not scores:
-        raise table.no_column("score", options.score)
+        raise table.no_column(options, "score")
     if "*" in options.score:
         return [_ScoreColumn(column, None, name) for name, column in scores.items()]
     labelers: Mapping[str, str] = _matches(options.labeler, table)
@@ -112,5 +112,5 @@ def _score_columns(table: Table, options: RatingsWideOptions) -> list[_ScoreColu
         return [_ScoreColumn(column, None, None) for column in scores.values()]
     missing = [options.labeler.replace("#", position) for position in scores if position not in labelers]
     if missing:
-        raise table.no_column("labeler", missing[0])
+        raise table.no_column(options, "labeler", missing[0])
     return [_ScoreColumn(column, labelers[position], None) for position, column in scores.items()]

@@ -25,4 +25,4 @@ def tables_of(sources: Iterable[Source], format: str, store: Storage | None = No
 
 def whole_table(source: Source, store: Storage | None = None) -> Table:
     """A table of which only name and text are known."""
-    return Table(source.name, source, "table", (), (), store)
+    return Table(source.name, source, "table", (), store)
