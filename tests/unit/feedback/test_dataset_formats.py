@@ -114,6 +114,24 @@ def test_a_tie_of_an_unknown_name_is_never_guessed() -> None:
     assert isinstance(tie, Taken)
 
 
+@pytest.mark.parametrize(("verdicts", "known"), [(("a", "equal"), True), (("", "b"), True), (("equal", "?"), False)])
+def test_one_known_verdict_is_enough_to_recognize_comparisons(verdicts: tuple[str, ...], known: bool) -> None:
+    rows = table_of(*({"response_a": "x", "response_b": "y", "verdict": verdict} for verdict in verdicts))
+    if known:
+        assert choose([rows], "auto", {}, {}).importer.name == "pairwise"
+    else:
+        with pytest.raises(BadInputError, match="format not recognized"):
+            choose([rows], "auto", {}, {})
+
+
+def test_a_row_without_completions_does_not_hide_ultrafeedback() -> None:
+    completions = [{"response": text, "annotations": {"honesty": {"Rating": "4"}}} for text in ("A", "B")]
+    rows = [{"instruction": "Q", "completions": []}, {"instruction": "Q2", "completions": completions}]
+    assert choose([table_of(*rows)], "auto", {}, {}).importer.name == "ultrafeedback"
+    with pytest.raises(BadInputError, match="format not recognized"):
+        choose([table_of(rows[0])], "auto", {}, {})
+
+
 def test_answers_are_called_by_their_columns_too() -> None:
     named = {"response_a": "left", "response_b": "right"}
     rows = [{"left": "x", "right": "y", "verdict": "right"}, {"left": "x", "right": "z", "verdict": "Left"}]

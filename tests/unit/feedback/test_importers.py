@@ -20,7 +20,7 @@ CASES: list[tuple[str, str, dict[str, str], dict[str, str], bool]] = [
     ("wide_names.csv", "ratings-wide", {}, {"text": "answer", "prompt": "question", "score": "by_*"}, True),
     ("long.csv", "ratings-long", {"scale": "0..5", "source": "desk"}, {"id": "item"}, True),
     ("long_anonymous.csv", "ratings-long", {}, {}, False),
-    ("lists.tsv", "rating-lists", {"scale": "-4..4", "default_segment": "film"}, {"document": "doc"}, False),
+    ("lists.tsv", "rating-lists", {"scale": "-4..4", "default_segment": "film"}, {"document": "doc"}, True),
     ("classes.csv", "classification", {}, {"text": "review", "label": "sentiment"}, False),
     ("classes_numbers.jsonl", "classification", {"positive": "4, 5", "negative": "1,2"}, {}, True),
     ("hh.jsonl", "pairs", {}, {}, True),
@@ -54,7 +54,7 @@ def test_auto_takes_the_same_importer_or_says_that_it_cannot(
         choice = choose([table(name)], "auto", options, columns)
         assert choice.importer.name == format
         assert choice.reason
-    else:  # neutral labels, scores without labelers, a broken list: nothing to be sure by
+    else:  # neutral labels, scores without labelers: nothing to be sure by
         with pytest.raises(BadInputError, match="format not recognized; found"):
             choose([table(name)], "auto", options, columns)
 
@@ -141,6 +141,13 @@ def test_a_number_of_a_labeler_is_the_same_as_a_whole_number_with_a_point() -> N
     assert (rejected.row.raw or {})["labeler"] == "1"
     groups = [one.group for one in taken if isinstance(one, Taken)]
     assert [(group.group_id, group.labels[0].labeler) for group in groups] == [("4", "1"), ("4.5", "2")]
+
+
+def test_one_readable_list_of_ratings_is_enough_to_recognize_them() -> None:
+    assert choose([table_of("text\tratings\nx\tnone\ny\t[3]\n")], "auto", {}, {}).importer.name == "rating-lists"
+    for cell in ("[]", '["good"]', "3"):
+        with pytest.raises(BadInputError, match="format not recognized"):
+            choose([table_of(f"text\tratings\nx\t{cell}\n")], "auto", {}, {})
 
 
 def test_a_json_list_is_read_like_json_lines() -> None:

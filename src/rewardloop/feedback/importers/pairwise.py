@@ -84,12 +84,17 @@ def _with(names: tuple[str, ...], column: str) -> tuple[str, ...]:
 def _recognizes(table: Table, options: PairwiseOptions) -> str | None:
     if not {getattr(options, name) for name in _NEEDED} <= set(table.columns):
         return None
+    # One known verdict is enough: a row with another one is a row's mistake, and gets a reason that names it.
+    known = any(_is_known(record, options) for record in table.first)
+    return f"it has two responses and verdicts in {options.verdict!r}" if known else None
+
+
+def _is_known(record: Record, options: PairwiseOptions) -> bool:
     try:
-        for record in table.first:
-            _verdict(record, options.verdict, options)
+        _verdict(record, options.verdict, options)
     except RowError:
-        return None
-    return f"it has two responses and verdicts in {options.verdict!r}"
+        return False
+    return True
 
 
 @importer("pairwise", "two responses and a verdict per row", PairwiseOptions, recognizes=_recognizes)

@@ -7,7 +7,7 @@ from typing import Any
 from rewardloop.config import ValidationSettings
 from rewardloop.feedback.importers.base import Column, Outcome, Rejected, RowError, importer
 from rewardloop.feedback.importers.items import Item, ItemOptions, ItemReader, outcomes
-from rewardloop.feedback.importers.table import Table, number
+from rewardloop.feedback.importers.table import Record, Table, number
 
 
 class RatingListsOptions(ItemOptions):
@@ -19,12 +19,17 @@ class RatingListsOptions(ItemOptions):
 def _recognizes(table: Table, options: RatingListsOptions) -> str | None:
     if options.text not in table.columns or options.ratings not in table.columns:
         return None
-    try:
-        for record in table.first:
-            _list(record.values.get(options.ratings), options.ratings)
-    except RowError:
+    # One list of numbers is enough: a row without is a row's mistake, and gets a reason.
+    if not any(_is_rated(record, options.ratings) for record in table.first):
         return None
     return f"it has a text column {options.text!r} and lists of numbers in {options.ratings!r}"
+
+
+def _is_rated(record: Record, column: str) -> bool:
+    try:
+        return bool([number(rating, column, None) for rating in _list(record.values.get(column), column)])
+    except RowError:
+        return False
 
 
 @importer(

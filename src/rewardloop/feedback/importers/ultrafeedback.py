@@ -66,13 +66,16 @@ class _Completion:
 def _recognizes(table: Table, options: UltraFeedbackOptions) -> str | None:
     if options.instruction not in table.columns:
         return None
-    for record in table.first:
-        listed = record.values.get(options.completions)
-        if not isinstance(listed, list) or not listed:
-            return None
-        if not all(isinstance(one, dict) and {"response", "annotations"} <= set(one) for one in listed):
-            return None
+    # One annotated row is enough: a row without completions is a row's mistake, and gets a reason or is counted.
+    if not any(_is_annotated(record.values.get(options.completions)) for record in table.first):
+        return None
     return f"it has {options.instruction!r} and {options.completions!r} with annotations"
+
+
+def _is_annotated(listed: Any) -> bool:
+    if not isinstance(listed, list) or not listed:
+        return False
+    return all(isinstance(one, dict) and {"response", "annotations"} <= set(one) for one in listed)
 
 
 @importer("ultrafeedback", "completions rated on several criteria", UltraFeedbackOptions, recognizes=_recognizes)
