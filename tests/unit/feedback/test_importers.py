@@ -150,6 +150,14 @@ def test_one_readable_list_of_ratings_is_enough_to_recognize_them() -> None:
             choose([table_of(f"text\tratings\nx\t{cell}\n")], "auto", {}, {})
 
 
+def test_auto_looks_no_further_than_the_first_rows_where_they_settle_the_format() -> None:
+    pairs = ", ".join(['{"chosen": "a", "rejected": "b"}'] * 20)
+    broken = table_of(f'[{pairs}, {{"chosen" "a"}}]')
+    assert choose([broken], "auto", {}, {}).importer.name == "pairs"
+    with pytest.raises(BadInputError, match="entry 21 of the list is not JSON"):
+        read(broken, "pairs", {}, {})
+
+
 def test_a_json_list_is_read_like_json_lines() -> None:
     lines = (DATA / "trl.jsonl").read_text(encoding="utf-8").split("\n")
     whole = [line for line in lines if line and json.loads(line)]
