@@ -107,3 +107,10 @@ def test_what_ground_truth_labeled_by_itself_is_a_models() -> None:
     (outcome,) = read(table_of(line), "ground-truth")
     assert isinstance(outcome, Taken)
     assert {(label.labeler, label.labeler_kind) for label in outcome.group.labels} == {(None, "model")}
+
+
+def test_a_second_label_that_begins_later_must_be_named_too() -> None:
+    lines = [manifest(0, **{"class-name": "response_1"}) for _ in range(25)]
+    later = lines[0] | {k.replace("pref", "tone"): v for k, v in lines[0].items() if k.startswith("pref")}
+    with pytest.raises(BadInputError, match="found the labels pref, tone; name one"):
+        read(table_of(*lines, later), "ground-truth")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rewardloop.errors import BadInputError
-from rewardloop.feedback.importers.base import Rejected, importers, parse_options
+from rewardloop.feedback.importers.base import Rejected, choose, importers, parse_options
 from tests.exports import ranked, ranks, read, reason, table_of
 
 
@@ -74,3 +74,12 @@ def test_what_is_nested_deeper_than_any_shape_is_withheld_from_quarantine() -> N
     assert isinstance(outcome, Rejected)
     assert outcome.row.raw is not None
     assert str(outcome.row.raw["data"]["items"]).count("[") < 6
+
+
+def test_an_export_whose_first_tasks_wait_for_their_labels_is_recognized() -> None:
+    waiting = [ranked({}) | {"annotations": []} for _ in range(25)]
+    assert choose([table_of(*waiting, ranked({"ranker": ["a", "b"]}))], "auto", {}, {}).importer.name == (
+        "label-studio-ranker"
+    )
+    with pytest.raises(BadInputError, match="format not recognized"):
+        choose([table_of(*waiting)], "auto", {}, {})

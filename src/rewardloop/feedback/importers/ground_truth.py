@@ -96,7 +96,9 @@ def ground_truth(table: Table, options: ManifestOptions, limits: ValidationSetti
 
 
 def _only_attribute(table: Table) -> str:
-    found = dict.fromkeys(name for record in table.first for name in _attributes(record.values))
+    found = dict.fromkeys(
+        name for record in table.rows() if isinstance(record, Record) for name in _attributes(record.values)
+    )
     if len(found) != 1:
         names = ", ".join(name[:40] for name in list(found)[:8]) or f"none with a {TWIN} twin of Ground Truth's"
         raise BadInputError(f"{table.name}: found the labels {names}; name one: --column label=NAME")

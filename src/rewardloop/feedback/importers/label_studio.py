@@ -26,6 +26,7 @@ from rewardloop.feedback.importers.label_studio_annotations import (
     annotation_outcomes,
     choices_of,
     data_of,
+    has_results,
     labeled_at,
     labeler_of,
     messages_in,
@@ -33,7 +34,6 @@ from rewardloop.feedback.importers.label_studio_annotations import (
     results_of,
     text_in,
     value_of,
-    values_of,
 )
 from rewardloop.feedback.importers.label_studio_criteria import (
     Answers,
@@ -87,8 +87,7 @@ def _recognizes(table: Table, options: LabelStudioOptions) -> str | None:
         return None
     if all(is_compared(task["data"]) for task in tasks):  # its first labels may all be ties
         return "its tasks are those of rewardloop export-tasks"
-    results = [result for task in tasks for annotation in task["annotations"] for result in results_of(annotation)]
-    return "its tasks have results of type 'pairwise'" if values_of(results, "pairwise") else None
+    return "its tasks have results of type 'pairwise'" if has_results(table, "pairwise") else None
 
 
 @importer(

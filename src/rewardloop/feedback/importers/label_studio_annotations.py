@@ -164,6 +164,17 @@ def results_of(annotation: Any) -> list[dict[str, Any]]:
     return [result for result in listed(results) if isinstance(result, dict)]
 
 
+def has_results(table: Table, kind: str) -> bool:
+    """Whether any annotation has a result of this type; the first tasks of an export may wait for their labels."""
+    return any(
+        result.get("type") == kind
+        for record in table.rows()
+        if isinstance(record, Record)
+        for annotation in listed(record.values.get("annotations"))
+        for result in results_of(annotation)
+    )
+
+
 def value_of(result: dict[str, Any]) -> dict[str, Any]:
     """The ``value`` of a result; empty where it is none."""
     value = result.get("value")

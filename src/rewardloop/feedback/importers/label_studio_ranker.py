@@ -16,6 +16,7 @@ from rewardloop.feedback.importers.label_studio_annotations import (
     NothingSaidError,
     annotation_outcomes,
     data_of,
+    has_results,
     labeled_at,
     labeler_of,
     list_in,
@@ -70,9 +71,7 @@ def _recognizes(table: Table, options: RankerOptions) -> str | None:
         return None
     if all(is_assigned(task["data"]) for task in tasks):  # label-studio-tasks reads them with their key
         return None
-    results = [result for task in tasks for annotation in task["annotations"] for result in results_of(annotation)]
-    ranked = any(result.get("type") == "ranker" for result in results)
-    return "its tasks have results of type 'ranker'" if ranked else None
+    return "its tasks have results of type 'ranker'" if has_results(table, "ranker") else None
 
 
 @importer("label-studio-ranker", "Label Studio's JSON export of ranked answers", RankerOptions, recognizes=_recognizes)
