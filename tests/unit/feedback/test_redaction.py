@@ -31,6 +31,9 @@ _ALL = Redactor(["email", "phone", "card", "id_number", "iban", "ip"], ["US", "G
         ("Steuer-ID 86 095 742 719", "Steuer-ID [ID_NUMBER]"),
         ("from 192.168.1.17 and 2001:db8::ff00:42:8329", "from [IP] and [IP]"),
         ("a@b.example and a@b.example", "[EMAIL] and [EMAIL]"),
+        ("a@b.example- thanks, a@b.example-thanks, _a@b.example_", "[EMAIL]- thanks, [EMAIL]-thanks, [EMAIL]_"),
+        ("a@b.example2", "[EMAIL]2"),
+        ("a@b.xn--p1ai, a@b.XN--P1AI-", "[EMAIL], [EMAIL]-"),
     ],
 )
 def test_what_is_found(text: str, expected: str) -> None:
