@@ -188,7 +188,7 @@ def _manifest(
         groups=report.groups,
         labels=report.labels,
         labelers=report.labelers,
-        labeler_key=key_fingerprint(key) if report.labelers else None,
+        labeler_key=key_fingerprint(key) if report.labelers or protection.has_keyed_ids else None,
         splits=settings.splits,
         redacted=dict(protection.redacted),
         forgetting=protection.forgotten.sequence,

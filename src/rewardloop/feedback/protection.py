@@ -6,10 +6,14 @@ responses with forgotten texts, and the counts of both. Everything that was not 
 
 A forgotten text takes what was said of it along: its response leaves the group with every label on it; a group goes
 where its prompt was forgotten, or nothing is left to say of it.
+
+Importers make ids of texts as they came (``content_id``). Where something was taken out of a group, a keyed hash stands
+in their place: guesses at what was there could be tried on a plain one.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -24,17 +28,24 @@ from rewardloop.storage import Storage
 
 GONE = "[FORGOTTEN]"
 """Stands for a forgotten text in a quarantined row."""
+_CONTENT_ID = re.compile(r"(?<![^\W_])c_[0-9a-f]{16}(?![^\W_])")
+"""What ``content_id`` makes; ids may be joined of several."""
 
 
 @dataclass
 class Protection:
-    """For one ingest; ``redacted`` and ``labels`` (dropped, since forgotten) grow while outcomes pass."""
+    """For one ingest; what follows ``key`` changes while outcomes pass.
+
+    ``redacted``: what was taken out of rows, each row once, as the store has it. ``labels``: those dropped, since
+    forgotten. ``has_keyed_ids``: some ids follow from the key, so that another key would make other records.
+    """
 
     redactor: Redactor
     forgotten: ForgottenList
     key: bytes
     redacted: Counter[str] = field(default_factory=Counter)
     labels: int = 0
+    has_keyed_ids: bool = False
 
     @classmethod
     def of(cls, storage: Storage, settings: PrivacySettings, key: bytes) -> "Protection":
@@ -55,24 +66,39 @@ class Protection:
         return iter(outcomes) if self.is_idle else chain.from_iterable(map(self._allowed, outcomes))
 
     def text(self, text: str) -> str:
-        """A text as the store may have it."""
+        """A text as the store may have it; not counted."""
+        return self.redactor.redact(text) if self.redactor else text
+
+    def _counted(self, text: str) -> str:
         return self.redactor.redact(text, self.redacted) if self.redactor else text
 
     def _allowed(self, outcome: Outcome) -> tuple[Outcome, ...]:
         if isinstance(outcome, Taken):
             group = self._kept(outcome.group)
-            rows = tuple(self._row(row) for row in outcome.rows)
+            redacted = group and self._redacted(group)
+            # A text is forgotten as it came, or as the store has it.
+            group = redacted if redacted is None or redacted is group else self._kept(redacted)
+            # Of rows that are taken the store has the group only.
+            rows = tuple(self._row(row, self.text) for row in outcome.rows)
             if group is None:
                 return tuple(Skipped(row, FORGOTTEN) for row in rows)
-            return (replace(outcome, group=self._redacted(group), rows=rows),)
-        row = self._row(outcome.row)
+            return (replace(outcome, group=group, rows=rows),)
         if isinstance(outcome, Rejected):
-            return (Rejected(row, self.text(outcome.reason)),)
+            return (self._rejected(outcome),)
+        row = self._row(outcome.row, self.text)
         return (Repeated(row) if isinstance(outcome, Repeated) else Skipped(row, outcome.reason),)
 
-    def _row(self, row: Row) -> Row:
+    def _rejected(self, outcome: Rejected) -> Rejected:
+        row = self._row(outcome.row, self._counted)
+        # What a reason quotes is in its row, and counted there.
+        reason = (self._counted if row.raw is None else self.text)(outcome.reason)
+        if self.redactor and (row.raw is None or row.raw != outcome.row.raw):
+            return Rejected(Row(row.place, self._keyed_raw(row.raw)), self._keyed(reason))
+        return Rejected(row, reason)
+
+    def _row(self, row: Row, text: Callable[[str], str]) -> Row:
         known = row.raw is not None and not self._mentions(row.raw)
-        return Row(self.text(row.place), self._raw(row.raw) if known else None)
+        return Row(self.text(row.place), self._raw(row.raw, text) if known else None)
 
     def _mentions(self, value: Any) -> bool:
         """Whether a forgotten labeler is named inside: then nothing of the row is kept but its place."""
@@ -82,15 +108,24 @@ class Protection:
             return any(self._mentions(part) for item in value.items() for part in item)
         return isinstance(value, list | tuple) and any(self._mentions(part) for part in value)
 
-    def _raw(self, value: Any) -> Any:
+    def _raw(self, value: Any, text: Callable[[str], str]) -> Any:
         """Every text inside; ids of labelers become pseudonyms later."""
         if isinstance(value, str) and not isinstance(value, LabelerId):
-            return GONE if self._has_mark(value) else self.text(value)
+            redacted = GONE if self._has_mark(value) else text(value)
+            return GONE if self._has_mark(redacted) else redacted
         if isinstance(value, dict):
-            return _named((self._raw(name), self._raw(part)) for name, part in value.items())
+            return _named((self._raw(name, text), self._raw(part, text)) for name, part in value.items())
         if isinstance(value, list | tuple):
-            return [self._raw(part) for part in value]
+            return [self._raw(part, text) for part in value]
         return value
+
+    def _keyed_raw(self, value: Any) -> Any:
+        """With keyed hashes for the ids inside that were made of texts."""
+        if isinstance(value, str) and not isinstance(value, LabelerId):
+            return self._keyed(value) if _CONTENT_ID.fullmatch(value) else value
+        if isinstance(value, dict):
+            return {self._keyed_raw(name): self._keyed_raw(part) for name, part in value.items()}
+        return [self._keyed_raw(part) for part in value] if isinstance(value, list) else value
 
     def _kept(self, group: FeedbackGroup) -> FeedbackGroup | None:
         labels = tuple(one for one in group.labels if not (one.labeler and self._is_forgotten(one.labeler)))
@@ -103,22 +138,51 @@ class Protection:
         return group if labels else None
 
     def _redacted(self, group: FeedbackGroup) -> FeedbackGroup:
+        """The group without what is taken out; itself where that is nothing."""
         if not self.redactor:
             return group
-        prompt = tuple(one.model_copy(update={"content": self.text(one.content)}) for one in group.prompt)
-        responses = tuple(one.model_copy(update={"content": self.text(one.content)}) for one in group.responses)
-        named = {
-            name: self.text(value) for name in ("segment", "source") if (value := getattr(group, name)) is not None
-        }
-        ids = {
-            name: self._id(value) for name in ("group_id", "document_id") if (value := getattr(group, name)) is not None
-        }
-        return group.model_copy(update={"prompt": prompt, "responses": responses, **named, **ids})
+        text = self._counted
+        responses = [
+            one.model_copy(update={"content": text(one.content), "model": one.model and text(one.model)})
+            for one in group.responses
+        ]
+        labels = [one.model_copy(update={"criterion": self.text(one.criterion)}) for one in group.labels]
+        redacted = group.model_copy(
+            update={
+                "prompt": tuple(one.model_copy(update={"content": text(one.content)}) for one in group.prompt),
+                "responses": tuple(responses),
+                "labels": tuple(labels),
+                "segment": group.segment and text(group.segment),
+                "source": group.source and text(group.source),
+            }
+        )
+        listed = (group.group_id, group.document_id, *(one.response_id for one in group.responses))
+        # Each id once, however many labels name it.
+        ids = {one: self._id(one) for one in listed if one is not None}
+        if redacted == group and all(one == new for one, new in ids.items()):
+            return group
+        ids = {one: self._keyed(new) for one, new in ids.items()}
+        self.has_keyed_ids |= any(one != new for one, new in ids.items())
+        return redacted.model_copy(
+            update={
+                "group_id": ids[group.group_id],
+                "document_id": None if group.document_id is None else ids[group.document_id],
+                "responses": tuple(one.model_copy(update={"response_id": ids[one.response_id]}) for one in responses),
+                "labels": tuple(_renamed(one, ids) for one in labels),
+            }
+        )
 
     def _id(self, value: str) -> str:
         """An id as the store may have it: two that differ must differ still."""
-        shown = self.text(value)
+        shown = value if _CONTENT_ID.fullmatch(value) else self._counted(value)
         return value if shown == value else f"{shown} {pseudonym(self.key, value).removeprefix('l_')}"
+
+    def _keyed(self, text: str) -> str:
+        """With keyed hashes for the ids inside that were made of texts.
+
+        Not ids of the redacted texts: two texts may have become one, and what was said of them would be one label.
+        """
+        return _CONTENT_ID.sub(lambda found: f"c_{pseudonym(self.key, found[0]).removeprefix('l_')}", text)
 
     def _is_forgotten(self, labeler: str) -> bool:
         if labeler not in self._names:
@@ -155,12 +219,24 @@ def _without(label: Label, gone: set[str]) -> Label | None:
     """The label without what it says of these responses; None where nothing is left to say."""
     if isinstance(label, Choice):
         return None if gone & {label.chosen, label.rejected} else label
-    name = {Ranking: "ranks", Rating: "scores", Acceptable: "acceptable"}[type(label)]
+    name = _SAID[type(label)]
     said = {response: value for response, value in getattr(label, name).items() if response not in gone}
     # One answer alone has no rank.
     if not said or (isinstance(label, Ranking) and len(said) < 2):
         return None
     return label.model_copy(update={name: said})
+
+
+def _renamed(label: Label, ids: Mapping[str, str]) -> Label:
+    """The label with other ids of the responses."""
+    if isinstance(label, Choice):
+        return label.model_copy(update={"chosen": ids[label.chosen], "rejected": ids[label.rejected]})
+    name = _SAID[type(label)]
+    return label.model_copy(update={name: {ids[one]: value for one, value in getattr(label, name).items()}})
+
+
+_SAID = {Ranking: "ranks", Rating: "scores", Acceptable: "acceptable"}
+"""Kind of a label -> the field with a value per response."""
 
 
 def _named(parts: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:

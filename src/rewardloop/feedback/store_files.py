@@ -59,7 +59,7 @@ class BatchManifest(StoreFile):
     labelers: int | None
     """Distinct labelers; None where the source has no identities."""
     labeler_key: str | None = None
-    """Fingerprint of the key that made the pseudonyms; None without identities."""
+    """Fingerprint of the key that made pseudonyms, or ids of redacted texts; None where nothing follows from a key."""
     splits: SplitSettings
     """The split settings at ingest: those of the store's first batch become the store's."""
     redacted: dict[str, int] = Field(default_factory=dict)

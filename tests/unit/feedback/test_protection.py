@@ -2,13 +2,16 @@
 
 import json
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rewardloop.config import PrivacySettings, Settings
-from rewardloop.feedback.forgotten import Forgetting, ForgottenList
-from rewardloop.feedback.importers.base import Row, Skipped, Taken
+from rewardloop.errors import BadInputError
+from rewardloop.feedback.forgotten import FORGOTTEN, Forgetting, ForgottenList, text_mark
+from rewardloop.feedback.importers.base import Row, Skipped, Taken, content_id
 from rewardloop.feedback.ingest import ingest
 from rewardloop.feedback.protection import Protection, without_texts
 from rewardloop.feedback.pseudonyms import pseudonym
@@ -77,11 +80,101 @@ def test_the_same_file_redacted_twice_is_the_same_batch(
     assert ingest([file], store, private, key=key).digest == ingest([file], other, private, key=key).digest
 
 
+def _ingested(store: FeedbackStore, settings: Settings, key: bytes, file: Path, **how: Any) -> list[dict[str, Any]]:
+    digest = ingest([file], store, settings, key=key, **how).digest
+    assert digest is not None
+    return store.read_batch(digest).to_dicts()
+
+
+def test_ids_of_responses_and_models_are_redacted_and_labels_name_the_new_ids(
+    tmp_path: Path, store: FeedbackStore, private: Settings, key: bytes
+) -> None:
+    anna, bob = "anna@mail.example", "bob@mail.example"
+    labels = [
+        {"kind": "choice", "chosen": bob, "rejected": anna, "criterion": f"as {bob} asked"},
+        {"kind": "ranking", "ranks": {anna: 2, bob: 1}},
+        {"kind": "rating", "scores": {anna: 2.0, "c": 3.0}},
+        {"kind": "acceptable", "values": {anna: False, bob: True}},
+    ]
+    responses = [{"response_id": one, "content": f"text {one[0]}", "model": f"{one}-tuned"} for one in (anna, bob, "c")]
+    rows = [{"group_id": "g", "responses": responses, "labels": labels}]
+    (row,) = _ingested(store, private, key, _write(tmp_path / "labels.jsonl", rows))
+    new_anna, new_bob, untouched = (one["response_id"] for one in row["responses"])
+    assert new_anna != new_bob
+    assert {new_anna[:8], new_bob[:8], untouched} == {"[EMAIL] ", "c"}
+    assert row["responses"][0]["model"] == "[EMAIL]-tuned"
+    assert [{one["response_id"]: one["value"] for one in label["values"]} for label in row["labels"]] == [
+        {new_bob: 1, new_anna: 0},
+        {new_anna: 2, new_bob: 1},
+        {new_anna: 2, "c": 3},
+        {new_anna: 0, new_bob: 1},
+    ]
+    assert row["labels"][0]["criterion"] == "as [EMAIL] asked"
+    assert not [secret for secret in _SECRETS if secret in _everything(tmp_path / "store")]
+
+
+def test_no_id_is_a_plain_hash_of_what_was_taken_out(
+    tmp_path: Path, store: FeedbackStore, private: Settings, key: bytes
+) -> None:
+    file = tmp_path / "texts.csv"
+    lines = ["text,label", "mail anna@mail.example,1", "mail bob@mail.example,1", "clean,0", "mail bob@mail.example,"]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = _ingested(store, private, key, file, format="classification")
+    plain = [content_id("", text) for text in ("mail anna@mail.example", "mail bob@mail.example", "clean")]
+    ids = [row["group_id"] for row in rows]
+    # Two texts that have become one stay two, each with its label.
+    assert len(set(ids)) == 3
+    assert [row["responses"][0]["response_id"] for row in rows] == ids
+    assert not set(ids[:2]) & set(plain[:2])
+    assert ids[2] == plain[2]
+    everything = _everything(tmp_path / "store")
+    assert not [one for one in plain[:2] if one in everything]
+    # Who has another key would make other ids of the same rows.
+    assert store.batches()[0].labeler_key is not None
+    file.write_text("\n".join([*lines, "one more,1"]) + "\n", encoding="utf-8")
+    with pytest.raises(BadInputError, match="the labeler key differs"):
+        ingest([file], store, private, key=b"another key of this test", format="classification")
+    again = ingest([file], store, private, key=key, format="classification")
+    assert (again.rows_taken, again.rows_duplicate, again.rows_quarantined) == (1, 3, 1)
+
+
+def test_a_reason_names_no_plain_hash_of_what_was_taken_out(
+    tmp_path: Path, store: FeedbackStore, private: Settings, key: bytes
+) -> None:
+    file = tmp_path / "ratings.csv"
+    lines = ["text,segment,labeler,score", "my mail: bob@mail.example,a,w1,3", "my mail: bob@mail.example,b,w2,4"]
+    file.write_text("\n".join([*lines, *(f"fine {number},a,w1,{number}" for number in range(4))]), encoding="utf-8")
+    _ingested(store, private, key, file)
+    everything = _everything(tmp_path / "store")
+    assert "comes with a different segment" in everything
+    assert content_id("", "my mail: bob@mail.example") not in everything
+
+
+def test_a_row_counts_once_and_only_with_what_the_store_has_of_it(
+    tmp_path: Path, store: FeedbackStore, private: Settings, key: bytes
+) -> None:
+    rows = [_row(0), _row(1, group_id="anna@mail.example", labels=[])]
+    report = ingest([_write(tmp_path / "labels-of-anna@mail.example.jsonl", rows)], store, private, key=key)
+    # The prompt and a response of the group; those of the quarantined row, with its id.
+    assert report.redacted == {"email": 3, "phone": 2}
+    assert report.digest is not None
+    assert store.batch(report.digest).redacted == report.redacted
+
+
+def test_what_was_forgotten_as_the_store_has_it_is_not_taken_again() -> None:
+    key, group = b"k" * 32, FeedbackGroup.model_validate(_row(1))
+    for text in ("Ring [PHONE], 1", "Ring +44 20 7946 0958, 1"):
+        mark = text_mark(key, sha256(text.encode()).hexdigest())
+        announced = Forgetting(
+            sequence=1, at=datetime.now(UTC), by="me", reason="asked", labelers=[], texts=[mark], owner={}
+        )
+        protection = Protection(Redactor(("phone",), ()), ForgottenList((announced,)), key)
+        outcomes = list(protection.over([Taken(group, (Row("a:1", {"text": "Ring +44 20 7946 0958, 1"}),))]))
+        assert outcomes == [Skipped(Row("a:1", {"text": "[FORGOTTEN]"}), FORGOTTEN)]
+        assert protection.labels == 1
+
+
 def test_a_forgotten_text_takes_what_was_said_of_it_along() -> None:
-    from hashlib import sha256
-
-    from rewardloop.feedback.forgotten import text_mark
-
     key = b"a key of this test"
     group = FeedbackGroup.model_validate(
         {
