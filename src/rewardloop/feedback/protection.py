@@ -82,11 +82,11 @@ class Protection:
             rows = tuple(self._row(row, self.text) for row in outcome.rows)
             if group is None:
                 return tuple(Skipped(row, FORGOTTEN) for row in rows)
-            return (replace(outcome, group=group, rows=rows),)
+            return (replace(outcome, group=group, rows=rows, left_out=tuple(map(self.text, outcome.left_out))),)
         if isinstance(outcome, Rejected):
             return (self._rejected(outcome),)
         row = self._row(outcome.row, self.text)
-        return (Repeated(row) if isinstance(outcome, Repeated) else Skipped(row, outcome.reason),)
+        return (Repeated(row) if isinstance(outcome, Repeated) else Skipped(row, self.text(outcome.reason)),)
 
     def _rejected(self, outcome: Rejected) -> Rejected:
         row = self._row(outcome.row, self._counted)

@@ -150,6 +150,32 @@ def test_a_reason_names_no_plain_hash_of_what_was_taken_out(
     assert content_id("", "my mail: bob@mail.example") not in everything
 
 
+_LONG = "the private address to which you may write is "
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "bad", "good"),
+    [
+        ("classification", "text,label", f"a,{_LONG}anna.anna.smith@mail.example", "b,1"),
+        ("classification", "text,label", f"a,{_LONG[:-3]}+44 20 7946 0958", "b,1"),
+        ("ratings-long", "text,labeler,score", f"a,w1,{_LONG}anna.anna.smith@mail.example", "b,w1,1"),
+        ("ratings-long", "text,labeler,score", "a,w1,anna@mäil.example", "b,w1,1"),
+        ("pairwise", "prompt,response_a,response_b,verdict", f"p,a,b,{_LONG}anna.anna@mail.example", "p,c,d,a"),
+        ("pairwise", "prompt,response_a,response_b,verdict,status", "p,a,b,a,anna@mail.example", "p,c,d,a,done"),
+    ],
+)
+def test_no_reason_quotes_half_of_what_is_taken_out(
+    name: str, header: str, bad: str, good: str, tmp_path: Path, store: FeedbackStore, private: Settings, key: bytes
+) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(f"{header}\n{bad}\n{good}\n", encoding="utf-8")
+    options = {"keep": "done"} if "status" in header else {}
+    report = ingest([file], store, private, key=key, format=name, options=options)
+    assert (report.rows_taken, report.rows_quarantined + sum(report.skipped.values())) == (1, 1)
+    for told in (_everything(tmp_path / "store"), report.summary, *report.reasons, *report.skipped):
+        assert not [part for part in ("anna", "m\\u00e4il", "mäil", "+44") if part in told]
+
+
 def test_a_row_counts_once_and_only_with_what_the_store_has_of_it(
     tmp_path: Path, store: FeedbackStore, private: Settings, key: bytes
 ) -> None:

@@ -16,6 +16,7 @@ from rewardloop.feedback.importers.base import (
     content_id,
     importer,
 )
+from rewardloop.feedback.importers.quoting import quoted
 from rewardloop.feedback.importers.table import Record, Table, optional_text, raw_row, text_of
 from rewardloop.records import Acceptable, FeedbackGroup, Message, Response
 
@@ -67,7 +68,7 @@ def _positive(record: Record, options: ClassificationOptions) -> bool:
     if label in options.negative:
         return False
     raise RowError(
-        f"{options.label}: found {str(value)[:60]!r}; expected positive ({', '.join(options.positive)}) or negative "
+        f"{options.label}: found {quoted(str(value))}; expected positive ({', '.join(options.positive)}) or negative "
         f"({', '.join(options.negative)})"
     )
 

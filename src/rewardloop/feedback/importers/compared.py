@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from rewardloop.feedback.importers.base import LabelOptions, RowError, content_id
+from rewardloop.feedback.importers.quoting import quoted
 from rewardloop.records import Acceptable, Choice, FeedbackGroup, Label, Message, Ranking, Response
 
 Verdict = Literal["a", "b", "tie", "bothbad"]
@@ -99,21 +100,17 @@ def named_verdict(
     if len(matching) == 1:
         return matching[0]
     if matching:
-        raise RowError(f"{column}: {_cut(found)} names several verdicts: {', '.join(matching)}")
+        raise RowError(f"{column}: {quoted(found)} names several verdicts: {', '.join(matching)}")
     known = "; ".join(f"{verdict}: {', '.join(values)}" for verdict, values in names.items() if values)
     unnamed = [verdict for verdict, values in names.items() if not values]
     mend = f". Name what stands for {' or '.join(unnamed)} with --option" if unnamed else ""
-    raise RowError(f"{column}: found {_cut(found)}; expected one of {known}{mend}")
+    raise RowError(f"{column}: found {quoted(found)}; expected one of {known}{mend}")
 
 
 def _is(text: str, value: str, match: str) -> bool:
     if match == "exact":
         return text == value
     return text.startswith(value) and not text[len(value) : len(value) + 1].isalnum()
-
-
-def _cut(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
 def twice(names: Collection[tuple[str, ...]]) -> str | None:

@@ -17,6 +17,7 @@ from rewardloop.feedback.importers.named_answers import (
     response_fields,
     response_named,
 )
+from rewardloop.feedback.importers.quoting import cut
 from rewardloop.feedback.importers.table import shown
 from rewardloop.records import Label, LabelerKind, Ranking
 
@@ -150,7 +151,7 @@ def parsed(content: Any, place: str) -> Any:
     if not isinstance(content, str):
         raise RowError(f"{place}: found {kind_of(content)}; expected JSON as a text")
     if content.startswith(_ELSEWHERE):
-        raise RowError(f"{place}: is in {content[:80]}; fetch that file and put its JSON here (nothing is fetched)")
+        raise RowError(f"{place}: is in {cut(content, 80)}; fetch that file and put its JSON here (nothing is fetched)")
     try:
         value = _json(content)
     except ValueError:
@@ -188,7 +189,7 @@ def fields_of(values: Mapping[str, Any], name: str, options: GroundTruthOptions)
     ref = values.get("source-ref", values.get("source"))
     if isinstance(ref, str) and ref.startswith(_ELSEWHERE) and (not found or not set(found) <= set(fields)):
         raise RowError(
-            f"its texts are in {ref[:80]}; fetch them and put them into the line as columns, or as an object in "
+            f"its texts are in {cut(ref, 80)}; fetch them and put them into the line as columns, or as an object in "
             "'source' (nothing is fetched)"
         )
     return fields

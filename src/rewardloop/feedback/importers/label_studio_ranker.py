@@ -32,6 +32,7 @@ from rewardloop.feedback.importers.label_studio_criteria import (
     ratings,
 )
 from rewardloop.feedback.importers.named_answers import Names, about, kind_of, task_content_id
+from rewardloop.feedback.importers.quoting import cut
 from rewardloop.feedback.importers.table import Record, Table, shown
 from rewardloop.feedback.task_keys import is_assigned
 from rewardloop.records import FeedbackGroup, Message, Ranking, Response
@@ -216,7 +217,7 @@ def _checked(items: list[Any], ids: Mapping[str, int]) -> list[str]:
     for item in items:
         key = str(item) if isinstance(item, int | str) and not isinstance(item, bool) else None
         if key is None or key not in ids:
-            raise RowError(f"ranker: names the item {shown(item)}; the task has {', '.join(ids)[:200]}")
+            raise RowError(f"ranker: names the item {shown(item)}; the task has {cut(', '.join(ids), 200)}")
         if key in named:
             raise RowError(f"ranker: names the item {shown(item)} twice")
         named[key] = None

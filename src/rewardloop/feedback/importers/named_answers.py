@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_validator
 
 from rewardloop.feedback.importers.base import WITHHELD, Column, LabelOptions, RowError, content_id
+from rewardloop.feedback.importers.quoting import cut
 from rewardloop.feedback.importers.table import shown
 from rewardloop.records import Choice, Label, Message, Ranking, Response
 
@@ -181,7 +182,7 @@ def response_named(answer: Any, ids: list[str], name: str, options: ResponseOpti
     if key is None or key not in ids:
         ties = f", and ties {', '.join(options.tie)}" if options.tie else ""
         raise RowError(
-            f"{name}: found {shown(answer)}; the responses are {', '.join(ids)[:200]}{ties}. Say what it means: "
+            f"{name}: found {shown(answer)}; the responses are {cut(', '.join(ids), 200)}{ties}. Say what it means: "
             "--option answers=ANSWER=FIELD,ANSWER=FIELD, or --option tie=ANSWER"
         )
     return key

@@ -30,6 +30,7 @@ from rewardloop.feedback.importers.compared import (
     twice,
 )
 from rewardloop.feedback.importers.messages import json_cell, messages_of
+from rewardloop.feedback.importers.quoting import quoted
 from rewardloop.feedback.importers.table import Record, Table, optional_text, raw_row, text_of
 from rewardloop.records import Message
 
@@ -115,7 +116,7 @@ def pairwise(table: Table, options: PairwiseOptions, limits: ValidationSettings)
         try:
             status = optional_text(record, columns["status"]) or ""
             if options.keep and status.strip().casefold() not in options.keep:
-                yield Skipped(row, f"with {columns['status']} {status[:40]!r}")
+                yield Skipped(row, f"with {columns['status']} {quoted(status)}")
                 continue
             verdict = _read(record, columns, options)
             group = compared_group(verdict, options)

@@ -21,6 +21,7 @@ from rewardloop.feedback.importers.base import (
     importer,
     length_problem,
 )
+from rewardloop.feedback.importers.quoting import cut
 from rewardloop.feedback.importers.ranks import rank_of
 from rewardloop.feedback.importers.table import Record, Table, optional_text, raw_row, text_of
 from rewardloop.records import FeedbackGroup, Message, Ranking, Response
@@ -103,7 +104,7 @@ def _add(
     about = (cells["prompt"], cells["segment"], cells["document"])
     ranked = groups.get(key)
     if ranked is not None and ranked.about != about:
-        raise RowError(f"group {key[:40]!r} has another prompt, segment or document at {ranked.place}")
+        raise RowError(f"group {cut(key, 40)!r} has another prompt, segment or document at {ranked.place}")
     if ranked is not None and text in ranked.models and ranked.models[text] != cells["model"]:
         raise RowError(f"the same text is of another model in an earlier row of its group (first at {ranked.place})")
     known = ranked.ranks.get(labeler, {}).get(text) if ranked else None

@@ -6,7 +6,6 @@ look at a cell.
 """
 
 import functools
-import json
 import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
@@ -16,6 +15,7 @@ from typing import Any
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.importers.options import COLUMN, Options
 from rewardloop.feedback.importers.outcomes import WITHHELD, LabelerId, Rejected, Row, RowError
+from rewardloop.feedback.importers.quoting import shown
 from rewardloop.feedback.importers.rows import Record, Shape, json_line, rows_of, shape_of
 from rewardloop.feedback.reading import Source
 from rewardloop.storage import Storage
@@ -206,9 +206,3 @@ def number(value: Any, shown_as: str, scale: tuple[float, float] | None) -> floa
     if scale and not scale[0] <= result <= scale[1]:
         raise RowError(f"{shown_as}: found {result:g}; expected {scale[0]:g} to {scale[1]:g}")
     return result
-
-
-def shown(value: Any) -> str:
-    """A value in a reason, cut where it is long."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:60]}..."
