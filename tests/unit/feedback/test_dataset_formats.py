@@ -20,7 +20,7 @@ from rewardloop.feedback.importers.base import (
 )
 from rewardloop.feedback.importers.table import Record, Table
 from rewardloop.tables import feedback_frame
-from tests.exports import expected, read, shown, table, table_of
+from tests.exports import expected, read, reason, shown, table, table_of
 
 Case = tuple[str, str, dict[str, str], dict[str, str]]
 # file, format, options, columns
@@ -231,6 +231,18 @@ def test_squality_takes_its_questions_from_another_file(tmp_path: Path) -> None:
     assert last.reason == "question 0: stories.jsonl has no question '0' of passage '50829'"
     kept = parse_options(importers()["squality"], options, {}).model_dump(mode="json")["questions"]
     assert set(kept) == {"name", "sha256"}
+
+
+def test_no_reason_of_squality_names_a_reviewer() -> None:
+    who = {"worker_id": "A3BOBSMITH77"}
+    questions: list[Any] = [[who], {"1": [who]}, {"1": {"s1": [who]}}, {"1": {"s1": {"response": who, "reviews": []}}}]
+    found = read(table_of(*({"passage-id": "p", "questions": one} for one in questions)), "squality")
+    assert [reason(one) for one in found] == [
+        "questions: found a JSON list; expected an object with questions, beside a passage-id",
+        "question 1: found a JSON list; expected the responses of systems by name",
+        "question 1: found a JSON dict; expected the responses of systems by name",
+        "question 1: s1.response: found a JSON dict; expected a text",
+    ]
 
 
 def test_a_file_beside_that_is_not_there_is_named(tmp_path: Path) -> None:

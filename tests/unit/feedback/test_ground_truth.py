@@ -90,6 +90,16 @@ def test_quarantine_holds_the_answer_and_nothing_else_of_what_was_submitted() ->
     assert "response_9" in str(read(table_of(line), "ground-truth", {"path": "a"})[0])
 
 
+def test_no_reason_quotes_what_cannot_be_read() -> None:
+    broken = manifest(said('{"workerEmail": "anna@mail.example", "a": ')) | {"source": "{'worker': 'anna'}"}
+    without = manifest(0) | {"pref-metadata": {"type": "groundtruth/custom"}}
+    no_object = manifest(0) | {"pref-metadata": ["anna"]}
+    first, *others, last = read(table_of(broken, without, no_object), "ground-truth", {"path": "a"}, {"label": "pref"})
+    assert reason(first) == "annotation 1: content: found a text that is no JSON; expected JSON as a text"
+    assert reason(last) == "pref-metadata: found a JSON list; expected an object"
+    assert "anna" not in str([reason(one) for one in (first, *others, last)])
+
+
 def test_one_annotation_that_cannot_be_read_leaves_the_others() -> None:
     value = said('{"a": "response_1"}', '{"a": "response_2"}', '{"a": "response_2"}')
     value["annotationsFromAllWorkers"][0]["annotationData"] = {"s3uri": "s3://bucket/w0.json"}

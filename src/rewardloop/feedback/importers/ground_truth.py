@@ -41,6 +41,7 @@ from rewardloop.feedback.importers.ground_truth_answers import (
 from rewardloop.feedback.importers.named_answers import (
     NO_ANNOTATION,
     kept,
+    kind_of,
     prompt_of,
     response_fields,
     responses_in,
@@ -111,7 +112,7 @@ def _outcomes(record: Record, name: str, options: ManifestOptions) -> Iterator[O
     row = _row(record, name, options)
     try:
         if not isinstance(metadata, dict):
-            raise RowError(f"{name}{TWIN}: found {shown(metadata)}; expected an object")
+            raise RowError(f"{name}{TWIN}: found {kind_of(metadata)}; expected an object")
         reason = _not_labeled(name, value, metadata, options)
         annotations = None if reason else annotations_of(value, name)
         if annotations == []:

@@ -155,7 +155,7 @@ def parsed(content: Any, place: str) -> Any:
     try:
         value = _json(content)
     except ValueError:
-        raise RowError(f"{place}: found {shown(content)}; expected JSON as a text") from None
+        raise RowError(f"{place}: found a text that is no JSON; expected JSON as a text") from None
     if not isinstance(value, dict):
         raise RowError(f"{place}: found {kind_of(value)}; expected an object")
     return value

@@ -24,8 +24,9 @@ from rewardloop.feedback.importers.base import (
 )
 from rewardloop.feedback.importers.beside import Beside
 from rewardloop.feedback.importers.compared import Values
+from rewardloop.feedback.importers.named_answers import kind_of
 from rewardloop.feedback.importers.ranks import rank_of
-from rewardloop.feedback.importers.table import Record, Table, number, shown
+from rewardloop.feedback.importers.table import Record, Table, number
 from rewardloop.records import FeedbackGroup, Label, Message, Ranking, Rating, Response
 
 _RATINGS = (0.0, 100.0)
@@ -55,7 +56,8 @@ def squality(table: Table, options: SqualityOptions, limits: ValidationSettings)
             continue
         questions, passage = record.values.get("questions"), record.values.get("passage-id")
         if not isinstance(questions, dict) or not isinstance(passage, str) or not questions:
-            reason = f"questions: found {shown(questions)}; expected an object, beside a passage-id"
+            # Reviewers are named inside of whatever it is.
+            reason = f"questions: found {kind_of(questions)}; expected an object with questions, beside a passage-id"
             yield Rejected(Row(record.place, None), reason)
             continue
         for key, systems in questions.items():
@@ -82,10 +84,10 @@ def _question(
 
 def _group(passage: str, key: str, systems: Any, text: str | None, options: SqualityOptions) -> FeedbackGroup:
     if not isinstance(systems, dict) or not all(isinstance(one, dict) for one in systems.values()):
-        raise RowError(f"found {shown(systems)}; expected the responses of systems by name")
+        raise RowError(f"found {kind_of(systems)}; expected the responses of systems by name")
     for name, one in systems.items():
         if not isinstance(one.get("response"), str):
-            raise RowError(f"{name}.response: found {shown(one.get('response'))}; expected a text")
+            raise RowError(f"{name}.response: found {kind_of(one.get('response'))}; expected a text")
     labels = tuple(_labels(systems, options))
     if not labels:
         raise RowError("has no reviews; expected some")
