@@ -37,7 +37,11 @@ _UNSEEN = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 @dataclass(frozen=True)
 class DryRun:
-    """``report`` is what the ingest would say; None where it would refuse, for the reason ``refusal``."""
+    """``report`` is what the ingest would say, ``refusal`` why it would refuse.
+
+    Where too large a share of the rows cannot be used there are both: what it would say if all that may fail. Where
+    anything else is the reason there is no report.
+    """
 
     records: list[str]
     """The first canonical records as JSON, labelers under their pseudonyms."""
@@ -107,28 +111,26 @@ def look(
     """
     records = _first_records(paths, store, settings, key, format, options or {}, columns or {})
     storage = _NoWriting(**{one.name: getattr(store.storage, one.name) for one in dataclasses.fields(Storage)})
-    witness = _Witness(storage)
-    report, refusal = None, None
-    try:
-        report = ingest(
-            paths,
-            witness,
-            settings,
-            key=key,
-            format=format,
-            options=options,
-            columns=columns,
-            say=say,
-            progress=progress,
-        )
-    except BadInputError as error:
-        refusal = str(error)
+
+    def take(settings: Settings, say: Callable[[str], None]) -> tuple[IngestReport | None, str | None, _Seen]:
+        witness = _Witness(storage)
+        how: dict[str, Any] = {"format": format, "options": options, "columns": columns}
+        try:
+            return ingest(paths, witness, settings, key=key, say=say, progress=progress, **how), None, witness.seen
+        except BadInputError as error:
+            return None, str(error), witness.seen
+
+    report, refusal, seen = take(settings, say)
+    if refusal is not None:
+        # Whoever looks wants to know which rows, and how many: if it was their share, all of them are counted now.
+        limits = settings.validation.model_copy(update={"max_failed_share": 1.0})
+        report, _, seen = take(settings.model_copy(update={"validation": limits}), lambda line: None)
     return DryRun(
         records=records,
         report=report,
         refusal=refusal,
-        reasons=dict(witness.seen.reasons.most_common(_REASONS)),
-        kinds=witness.seen.kinds,
+        reasons=dict(seen.reasons.most_common(_REASONS)),
+        kinds=seen.kinds,
     )
 
 
@@ -165,6 +167,8 @@ def in_words(run: DryRun) -> list[str]:
     report = run.report
     if report is None:
         return lines
+    if run.refusal is not None:
+        lines.append("would be refused, see below; if every row might fail (validation.max_failed_share=1):")
     lines.append(
         f"rows: {report.rows_in:,} = {report.rows_taken:,} taken, {report.rows_quarantined:,} quarantined, "
         f"{report.rows_duplicate:,} duplicates, {sum(report.skipped.values()):,} skipped"
@@ -176,6 +180,6 @@ def in_words(run: DryRun) -> list[str]:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in run.kinds.items()) or "none"
     who = "anonymous" if report.labelers is None else f"{report.labelers:,}"
     lines.append(f"groups: {report.groups:,}; labels: {report.labels:,} ({kinds}); labelers: {who}")
-    if report.digest is None:
+    if report.digest is None and run.refusal is None:
         lines.append("nothing new: the store has every row that can be taken")
     return lines

@@ -12,7 +12,7 @@ from rewardloop.feedback.ingest import ingest
 from rewardloop.feedback.pseudonyms import pseudonym
 from rewardloop.feedback.store import FeedbackStore
 
-HEADER = "id,text,labeler,score"
+HEADER, FORMAT = "id,text,labeler,score", "ratings-long"
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -68,11 +68,33 @@ def test_what_the_ingest_would_refuse_is_told_behind_the_records(
 ) -> None:
     path = write(tmp_path / "labels.csv", HEADER, *rows(4), "99,text,w1,x")
     found = look([path], store, settings, key=key)
-    assert found.report is None
     assert found.refusal is not None
     assert "1 of 5 rows (20.0%) cannot be used" in found.refusal
     assert len(found.records) == 3
+    assert found.reasons == {'score: found "x"; expected a number': 1}
+    words = in_words(found)[3:]
+    assert words[0] == "would be refused, see below; if every row might fail (validation.max_failed_share=1):"
+    assert words[1] == "rows: 5 = 4 taken, 1 quarantined, 0 duplicates, 0 skipped"
+    assert '  quarantined, score: found "x"; expected a number: 1' in words
     assert not (tmp_path / "store").exists()
+
+
+def test_a_file_of_which_no_row_can_be_used_is_counted_and_not_called_known(
+    tmp_path: Path, store: FeedbackStore, settings: Settings, key: bytes
+) -> None:
+    found = look([write(tmp_path / "labels.csv", HEADER, "99,text,w1,x")], store, settings, key=key, format=FORMAT)
+    assert found.refusal is not None
+    assert in_words(found)[1] == "rows: 1 = 0 taken, 1 quarantined, 0 duplicates, 0 skipped"
+    assert not [line for line in in_words(found) if "nothing new" in line]
+
+
+def test_another_refusal_has_no_counts(tmp_path: Path, store: FeedbackStore, settings: Settings, key: bytes) -> None:
+    ingest([write(tmp_path / "one.csv", HEADER, *rows(8))], store, settings, key=key)
+    found = look([write(tmp_path / "two.csv", HEADER, *rows(10))], store, settings, key=b"another key of this test")
+    assert found.report is None
+    assert found.refusal is not None
+    assert "the labeler key differs" in found.refusal
+    assert len(in_words(found)) == 3
 
 
 def test_a_file_of_no_format_is_refused_at_once(
