@@ -20,6 +20,8 @@ from rewardloop.feedback.store_files import StoreFile
 from rewardloop.storage import Storage
 from rewardloop.tables import MESSAGES
 
+FOLDER = "comparisons"
+"""Of the store, for the keys."""
 Side = Literal["left", "right"]
 ANSWERS: dict[str, pl.DataType] = {"prompt": MESSAGES, "reference": pl.String(), "policy": pl.String()}
 """The columns of the answers that tasks are made of; there may be others."""
@@ -157,7 +159,7 @@ def is_compared(data: Mapping[str, Any]) -> bool:
 
 def keep_key(store: Storage, key: ComparisonKey) -> bool:
     """Put the key into the store; False when this comparison has one already."""
-    return store.create(f"comparisons/{key.id}.json", (key.model_dump_json(indent=1) + "\n").encode())
+    return store.create(f"{FOLDER}/{key.id}.json", (key.model_dump_json(indent=1) + "\n").encode())
 
 
 def load_key(store: Storage, comparison: str) -> ComparisonKey:
@@ -166,7 +168,7 @@ def load_key(store: Storage, comparison: str) -> ComparisonKey:
     Raises:
         BadInputError: the store has none with this id, or it was changed.
     """
-    name = f"comparisons/{comparison}.json"
+    name = f"{FOLDER}/{comparison}.json"
     try:
         key = ComparisonKey.model_validate_json(store.read(name))
     except FileNotFoundError:

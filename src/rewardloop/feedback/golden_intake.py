@@ -16,12 +16,14 @@ import polars as pl
 
 from rewardloop.config import Settings
 from rewardloop.errors import BadInputError
+from rewardloop.feedback import comparisons, task_keys
 from rewardloop.feedback.forgotten import copy_list
 from rewardloop.feedback.ingest import check_key, check_refused, ingest
 from rewardloop.feedback.ingest_report import IngestReport
 from rewardloop.feedback.store import BatchManifest, FeedbackStore, batch_digest
 from rewardloop.feedback.store_files import GoldenGeneration
 from rewardloop.records import normalize_text
+from rewardloop.storage import Storage
 
 GOLDEN_ALREADY = "in the golden set already"
 NOT_RANDOM = "not sampled at random, so it cannot be golden"
@@ -132,6 +134,7 @@ def _stage(
     with tempfile.TemporaryDirectory() as folder:
         own = FeedbackStore.open(folder)
         copy_list(store.storage, own.storage)
+        _copy_keys(store.storage, own.storage)
         report = ingest(
             paths, own, settings, key=key, format=format, options=options, columns=columns, say=say, progress=progress
         )
@@ -140,6 +143,13 @@ def _stage(
         if report.digest is None:
             return _Staged(report, None, None, rows)
         return _Staged(report, own.read_batch(report.digest), own.batch(report.digest), rows)
+
+
+def _copy_keys(source: Storage, target: Storage) -> None:
+    """What tasks that were exported from a store do not tell by themselves."""
+    for folder in (task_keys.FOLDER, comparisons.FOLDER):
+        for name in source.list(folder):
+            target.create(f"{folder}/{name}", source.read(f"{folder}/{name}"))
 
 
 def _refusals(frame: pl.DataFrame, store: FeedbackStore) -> list[str | None]:

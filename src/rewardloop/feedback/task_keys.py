@@ -20,6 +20,8 @@ from rewardloop.feedback.store_files import StoreFile
 from rewardloop.records import Message, Sampling
 from rewardloop.storage import Storage
 
+FOLDER = "labeling"
+"""Of the store, for the keys."""
 TaskKind = Literal["pairwise", "ranker"]
 PROMPT, ANSWERS, ITEMS = "prompt", ("answer1", "answer2"), "items"
 """Keys of a task's data: the prompt as people read it, the answers of a pair, the answers to rank."""
@@ -110,7 +112,7 @@ def load_task_key(storage: Storage, wanted: str) -> TaskKey:
 
 
 def _name(wanted: str) -> str:
-    return f"labeling/{wanted}.json"
+    return f"{FOLDER}/{wanted}.json"
 
 
 def _digest(content: Any) -> str:

@@ -12,12 +12,17 @@ import pytest
 
 from rewardloop.config import Settings
 from rewardloop.errors import BadInputError
+from rewardloop.feedback.comparisons import ANSWERS, keep_key, make_tasks
 from rewardloop.feedback.golden import documents_in_use, generations, golden_uses, use_golden
 from rewardloop.feedback.golden_intake import GOLDEN_ALREADY, NOT_RANDOM, SEEN, SHARES_TEXT, add_golden
 from rewardloop.feedback.ingest import ingest
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.feedback.store_files import GoldenGeneration
+from rewardloop.feedback.task_keys import keep_task_key
+from rewardloop.labeling.items import Item
+from rewardloop.labeling.tasks import make_tasks as labeling_tasks
 from rewardloop.preferences.splits import place_rows
+from rewardloop.records import Message, Response
 
 
 def prompted(path: Path, name: str, count: int, **more: Any) -> Path:
@@ -64,6 +69,43 @@ def test_new_groups_are_golden_and_come_in_a_batch(
     assert set(placed["split"]) == {"golden"}
     assert placed["why"].null_count() == 12
     assert "12 groups of 12 documents taken" in report.summary
+
+
+def finished(path: Path, tasks: list[dict[str, Any]]) -> Path:
+    """Tasks as Label Studio exports them, the left answer always preferred."""
+    chosen = {"type": "pairwise", "from_name": "comparison", "to_name": "comparison", "value": {"selected": "left"}}
+    path.write_text(json.dumps([task | {"annotations": [{"completed_by": 2, "result": [chosen]}]} for task in tasks]))
+    return path
+
+
+def test_finished_tasks_are_read_with_the_keys_of_the_store(
+    founded: FeedbackStore, settings: Settings, tmp_path: Path, key: bytes
+) -> None:
+    items = [
+        Item(
+            id=f"i{n}",
+            prompt=(Message(role="user", content=f"new question {n}"),),
+            responses=tuple(Response(response_id=one, content=f"{one} of {n}", model=f"model {one}") for one in "ab"),
+            segment=None,
+            sampling="random",
+        )
+        for n in range(4)
+    ]
+    made = labeling_tasks(items, [], kind="pairwise", settings=settings.labeling, criterion="overall")
+    keep_task_key(founded.storage, made.key)
+    report = add_golden([finished(tmp_path / "tasks.json", made.of_annotator[""])], founded, settings, key=key)
+    assert (report.taken, report.refused) == (4, {})
+    assert report.digest is not None
+    models = founded.read_batch(report.digest)["responses"].explode().struct.field("model")
+    assert set(models) == {"model a", "model b"}
+
+    answers = pl.DataFrame(
+        [{"prompt": [{"role": "user", "content": "another"}], "reference": "no", "policy": "yes"}], schema=ANSWERS
+    )
+    tasks, comparison = make_tasks(answers, count=1, seed=0, policy="9f" * 32, run_id="run-1")
+    keep_key(founded.storage, comparison)
+    report = add_golden([finished(tmp_path / "comparison.json", tasks)], founded, settings, key=key)
+    assert report.refused == {NOT_RANDOM: 1}
 
 
 def test_the_same_file_twice_adds_nothing(
