@@ -21,7 +21,7 @@ from typing import Any
 from rewardloop.config import PrivacySettings
 from rewardloop.feedback.forgotten import FORGOTTEN, ForgottenList, marks_of, prompt_mark, read_forgotten
 from rewardloop.feedback.importers.base import LabelerId, Outcome, Rejected, Repeated, Row, Skipped, Taken
-from rewardloop.feedback.pseudonyms import pseudonym
+from rewardloop.feedback.pseudonyms import keyed_hash, pseudonym
 from rewardloop.feedback.redaction import Redactor
 from rewardloop.records import Acceptable, Choice, FeedbackGroup, Label, Ranking, Rating
 from rewardloop.storage import Storage
@@ -175,14 +175,14 @@ class Protection:
     def _id(self, value: str) -> str:
         """An id as the store may have it: two that differ must differ still."""
         shown = value if _CONTENT_ID.fullmatch(value) else self._counted(value)
-        return value if shown == value else f"{shown} {pseudonym(self.key, value).removeprefix('l_')}"
+        return value if shown == value else f"{shown} {keyed_hash(self.key, value)}"
 
     def _keyed(self, text: str) -> str:
         """With keyed hashes for the ids inside that were made of texts.
 
         Not ids of the redacted texts: two texts may have become one, and what was said of them would be one label.
         """
-        return _CONTENT_ID.sub(lambda found: f"c_{pseudonym(self.key, found[0]).removeprefix('l_')}", text)
+        return _CONTENT_ID.sub(lambda found: f"c_{keyed_hash(self.key, found[0])}", text)
 
     def _is_forgotten(self, labeler: str) -> bool:
         if labeler not in self._names:

@@ -14,7 +14,7 @@ from rewardloop.feedback.forgotten import FORGOTTEN, Forgetting, ForgottenList, 
 from rewardloop.feedback.importers.base import Row, Skipped, Taken, content_id
 from rewardloop.feedback.ingest import ingest
 from rewardloop.feedback.protection import Protection, without_texts
-from rewardloop.feedback.pseudonyms import pseudonym
+from rewardloop.feedback.pseudonyms import keyed_hash, pseudonym
 from rewardloop.feedback.redaction import Redactor
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.records import FeedbackGroup
@@ -238,3 +238,7 @@ def test_every_row_of_a_forgotten_group_stays_in_the_counts_and_what_was_left_ou
     )
     outcomes = list(Protection(Redactor((), ()), ForgottenList((announced,)), key).over([taken]))
     assert [one.row.place for one in outcomes if isinstance(one, Skipped)] == ["a.csv:2", "a.csv:3"]
+
+
+def test_an_id_is_not_marked_by_the_pseudonym_of_its_owner(key: bytes) -> None:
+    assert keyed_hash(key, "anna@acme.org") not in pseudonym(key, "anna@acme.org")
