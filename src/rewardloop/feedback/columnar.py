@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.archives import Content
+from rewardloop.feedback.columnar_classes import named, schema_classes
 from rewardloop.feedback.columnar_limits import check_file, check_stream, check_types, expanded_bytes
 from rewardloop.feedback.parquet_pages import check_pages
 from rewardloop.feedback.temporary_copy import too_large
@@ -135,7 +136,7 @@ def _parquet(content: Content, limit: int) -> Columns:
             check_pages(stream, chunks)
         leaves = [schema.column(number) for number in range(len(schema))]
         words = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-        names = tuple(file.schema_arrow.names)
+        names, classes = tuple(file.schema_arrow.names), schema_classes(file.schema_arrow)
 
     def batches() -> Iterator["pa.RecordBatch"]:
         with open_file(words) as file:
@@ -144,7 +145,7 @@ def _parquet(content: Content, limit: int) -> Columns:
                     batch.validate(full=True)
                     yield batch
 
-    return Columns(kind, names, batches, size, limit)
+    return Columns(kind, names, lambda: named(batches(), classes), size, limit)
 
 
 def _arrow(content: Content, limit: int, *, in_file: bool) -> Columns:
@@ -166,6 +167,7 @@ def _arrow(content: Content, limit: int, *, in_file: bool) -> Columns:
         with content.open() as stream:
             schema, _ = open_it(stream)
         check_types(content.name, schema)
+        classes = schema_classes(schema)
 
     def batches() -> Iterator["pa.RecordBatch"]:
         with content.open() as stream:
@@ -173,7 +175,7 @@ def _arrow(content: Content, limit: int, *, in_file: bool) -> Columns:
                 batch.validate(full=True)
                 yield from (batch.slice(start, _ROWS) for start in range(0, batch.num_rows, _ROWS))
 
-    return Columns(kind, tuple(schema.names), batches, size, limit)
+    return Columns(kind, tuple(schema.names), lambda: named(batches(), classes), size, limit)
 
 
 def _plain_row(row: dict[str, Any]) -> dict[str, Any] | UnusableRowError:

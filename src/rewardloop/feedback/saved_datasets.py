@@ -6,6 +6,7 @@ needs the network or a copy in the library's cache. Out: their columns. The libr
 
 import hashlib
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.archives import Content, file_at
 from rewardloop.feedback.columnar import Columns, columns_of, refusing
+from rewardloop.feedback.columnar_classes import class_names, named, schema_classes
 from rewardloop.feedback.columnar_limits import check_types
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _HUB = "hf:"
-_SAVED, _SPLITS = "state.json", "dataset_dict.json"
+_SAVED, _SPLITS, _INFO = "state.json", "dataset_dict.json", "dataset_info.json"
 _ROWS = 1_024
+_log = logging.getLogger(__name__)
 
 
 def is_saved(path: Path) -> bool:
@@ -43,7 +46,12 @@ def saved_datasets(path: Path, limit: int) -> Iterator[tuple[str, str, Columns]]
     if (path / _SAVED).is_file():
         yield _from_folder(path, path.name, limit)
         return
-    for split in _strings(_state(path, _SPLITS).get("splits"), path / _SPLITS):
+    splits = _strings(_state(path, _SPLITS).get("splits"), path / _SPLITS)
+    filled = [split for split in splits if _state(path / split, _SAVED).get("_data_files") != []]
+    for split in splits:
+        if filled and split not in filled:
+            _log.warning("%s/%s: the split has no rows and is left out", path.name, split)
+    for split in filled or splits:
         name, digest, columns = _from_folder(path / split, f"{path.name}/{split}", limit)
         limit -= columns.size
         yield name, digest, columns
@@ -56,6 +64,8 @@ def _from_folder(folder: Path, name: str, limit: int) -> tuple[str, str, Columns
     """
     state = _state(folder, _SAVED)
     files = state.get("_data_files")
+    if files == []:
+        raise BadInputError(f"{name}: the saved data set has no rows; expected rows of feedback")
     if not isinstance(files, list) or not files or not all(isinstance(one, dict) for one in files):
         raise BadInputError(f"{folder / _SAVED}: names no data files; save the data set again")
     parts: list[Columns] = []
@@ -68,9 +78,12 @@ def _from_folder(folder: Path, name: str, limit: int) -> tuple[str, str, Columns
     if any(part.names != parts[0].names for part in parts):
         raise BadInputError(f"{folder}: its data files have different columns; save the data set again")
 
+    # The files say it, too, unless they were written by something else than the library.
+    classes = class_names(_state(folder, _INFO).get("features")) if (folder / _INFO).is_file() else {}
+
     def batches() -> Iterator["pa.RecordBatch"]:
         for part in parts:
-            yield from part.batches()
+            yield from named(part.batches(), classes)
 
     size = sum(part.size for part in parts)
     return name, digest.hexdigest(), Columns("the saved data set", parts[0].names, batches, size, limit + size)
@@ -106,6 +119,7 @@ def _from_hub(path: Path, limit: int) -> tuple[str, str, Columns]:
     data = _loaded(shown, repository, parts[3] if len(parts) == 4 else None)
     schema = data.features.arrow_schema
     check_types(shown, schema)
+    classes = schema_classes(schema)
 
     def batches() -> Iterator["pa.RecordBatch"]:
         for table in data.with_format("arrow").iter(batch_size=_ROWS):
@@ -122,7 +136,11 @@ def _from_hub(path: Path, limit: int) -> tuple[str, str, Columns]:
             f"{shown}: comes to {size:,} bytes; {limit:,} are left to read at a time (store.max_read_bytes). Raise "
             "it, or name a part of the data set: a file of it"
         )
-    return shown, digest.hexdigest(), Columns("the data set of the hub", tuple(schema.names), batches, size, limit)
+    return (
+        shown,
+        digest.hexdigest(),
+        Columns("the data set of the hub", tuple(schema.names), lambda: named(batches(), classes), size, limit),
+    )
 
 
 def _loaded(shown: str, repository: str, split: str | None) -> Any:

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.importers.table import Record, Table
@@ -74,3 +76,62 @@ def test_a_name_on_the_hub_without_a_network_says_so(tmp_path: Path, monkeypatch
 def test_a_malformed_name_on_the_hub(name: str) -> None:
     with pytest.raises(BadInputError, match=r"expected hf://datasets/OWNER/NAME, or with /SPLIT behind"):
         read_sources([Path(name)])
+
+
+REVIEWS = Dataset.from_dict(
+    {"text": ["good", "bad", "unseen"], "label": [0, 1, -1]},
+    features=Features({"text": Value("string"), "label": ClassLabel(names=["pos", "neg"])}),
+)
+NAMED = [{"text": "good", "label": "pos"}, {"text": "bad", "label": "neg"}, {"text": "unseen"}]
+
+
+def test_classes_have_their_names_whatever_their_numbers(tmp_path: Path) -> None:
+    REVIEWS.save_to_disk(tmp_path / "saved")
+    REVIEWS.to_parquet(tmp_path / "reviews.parquet")
+    (arrow,) = (tmp_path / "saved").glob("*.arrow")
+    for path in (tmp_path / "saved", tmp_path / "reviews.parquet", arrow):
+        (source,) = read_sources([path])
+        assert values(source) == NAMED, path.name
+
+
+def test_classes_that_only_the_folder_tells(tmp_path: Path) -> None:
+    """What wrote the Arrow file knew nothing of classes."""
+    REVIEWS.save_to_disk(tmp_path / "saved")
+    (file,) = (tmp_path / "saved").glob("*.arrow")
+    table = pa.table({"text": REVIEWS["text"][:], "label": REVIEWS["label"][:]})
+    with pa.ipc.new_stream(str(file), table.schema) as stream:
+        stream.write_table(table)
+    (source,) = read_sources([tmp_path / "saved"])
+    assert values(source) == NAMED
+
+
+def test_metadata_that_are_no_json_are_refused(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a"], "label": [0]}).replace_schema_metadata({"huggingface": "{"})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(BadInputError, match=r"x\.parquet: .*its metadata of `datasets` are no JSON"):
+        read_sources([tmp_path / "x.parquet"])
+
+
+def test_names_of_classes_count_for_the_limit(tmp_path: Path) -> None:
+    features = Features({"label": ClassLabel(names=["x" * 10_000])})
+    Dataset.from_dict({"label": [0] * 1_000}, features=features).to_parquet(tmp_path / "x.parquet")
+    (source,) = read_sources([tmp_path / "x.parquet"], limit=1_000_000)
+    with pytest.raises(BadInputError, match=r"store\.max_read_bytes"):
+        values(source)
+
+
+def test_a_split_without_rows_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = Dataset.from_list(ROWS)
+    DatasetDict({"train": whole, "test": whole.select([])}).save_to_disk(tmp_path / "pairs")
+    (train,) = read_sources([tmp_path / "pairs"])
+    assert values(train) == ROWS
+    assert "pairs/test: the split has no rows and is left out" in caplog.text
+
+
+def test_a_data_set_without_any_rows_is_refused(tmp_path: Path) -> None:
+    empty = Dataset.from_list(ROWS).select([])
+    DatasetDict({"train": empty}).save_to_disk(tmp_path / "splits")
+    empty.save_to_disk(tmp_path / "plain")
+    for name, path in (("splits/train", tmp_path / "splits"), ("plain", tmp_path / "plain")):
+        with pytest.raises(BadInputError, match=f"{name}: the saved data set has no rows"):
+            read_sources([path])
