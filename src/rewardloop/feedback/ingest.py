@@ -76,7 +76,7 @@ def ingest(
                 _bar(protection.over(choice.importer.read(table, choice.options, settings.validation)), table, progress)
                 for table in tables
             )
-            read = read_rows(outcomes, settings, store, key)
+            read = read_rows(outcomes, settings, store, key, votes=choice.importer.votes)
         return _commit(read, sources, choice, settings, store, key, protection)
 
 

@@ -18,7 +18,7 @@ from rewardloop.feedback.ingest_large import keep_new, read_large, write_rows
 from rewardloop.feedback.pseudonyms import pseudonymized
 from rewardloop.feedback.reading import Source
 from rewardloop.feedback.store import FeedbackStore
-from rewardloop.tables import feedback_frame
+from rewardloop.tables import canonical_json, feedback_frame
 
 _SHOWN_REASONS = 5
 
@@ -39,20 +39,30 @@ class Read:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_rows(outcomes: Iterable[Iterable[Outcome]], settings: Settings, store: FeedbackStore, key: bytes) -> Read:
+def read_rows(
+    outcomes: Iterable[Iterable[Outcome]], settings: Settings, store: FeedbackStore, key: bytes, *, votes: bool = False
+) -> Read:
     """Row by row, from the outcomes of each file.
+
+    Args:
+        outcomes: of the importer, file by file.
+        settings, store, key: as of ``ingest``.
+        votes: equal groups of a file whose labelers have no identity are several people's (``Importer.votes``).
 
     Raises:
         BadInputError: more of them than ``validation.max_failed_share`` cannot be used.
     """
     found = _Sorted()
     for of_file in outcomes:
-        _sort(of_file, settings.validation, found)
+        _sort(of_file, settings.validation, found, votes=votes)
     judged = sum(len(taken.rows) for taken in found.taken) + len(found.rejected) + found.repeated
     _check_share(found.rejected, judged, settings.validation.max_failed_share)
     frame = feedback_frame((taken.rows[0].place, pseudonymized(taken.group, key)) for taken in found.taken)
     sizes = pl.Series([len(taken.rows) for taken in found.taken], dtype=pl.Int64)
     new = frame["record"].is_first_distinct() & ~frame["record"].is_in(store.known_records().implode())
+    left_out = Counter(
+        reason for taken, kept in zip(found.taken, new, strict=True) if kept for reason in taken.left_out
+    )
     frame = frame.filter(new)
     return Read(
         records=frame["record"],
@@ -63,7 +73,7 @@ def read_rows(outcomes: Iterable[Iterable[Outcome]], settings: Settings, store: 
         rejected=found.rejected,
         skipped=found.skipped,
         rows=frame,
-        left_out=found.left_out,
+        left_out=left_out,
     )
 
 
@@ -106,10 +116,9 @@ class _Sorted:
     rejected: list[Rejected] = field(default_factory=list)
     repeated: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
 
 
-def _sort(outcomes: Iterable[Outcome], limits: ValidationSettings, found: _Sorted) -> None:
+def _sort(outcomes: Iterable[Outcome], limits: ValidationSettings, found: _Sorted, *, votes: bool) -> None:
     """Add the outcomes of one file to ``found``; groups out of limits and ids with several contents are rejected."""
     by_id: dict[str, list[Taken]] = {}
     for outcome in outcomes:
@@ -125,15 +134,35 @@ def _sort(outcomes: Iterable[Outcome], limits: ValidationSettings, found: _Sorte
                 found.rejected += [Rejected(row, problem) for row in outcome.rows]
             else:
                 by_id.setdefault(outcome.group.group_id, []).append(outcome)
-                found.left_out.update(outcome.left_out)
     for group_id, same_id in by_id.items():
         contents = {(taken.group.prompt, taken.group.responses) for taken in same_id}
         if len(contents) == 1:
-            found.taken += same_id
+            found.taken += _joined(same_id) if votes else same_id
         else:
             rows: list[Row] = [row for taken in same_id for row in taken.rows]
             places = ", ".join(row.place for row in rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
             found.rejected += [Rejected(row, f"id {group_id!r} comes with different texts at {places}") for row in rows]
+
+
+def _joined(same_id: list[Taken]) -> list[Taken]:
+    """Equal votes of people without an identity as one group with all their labels.
+
+    As records they would be one and the same, and be counted once. Together they are one record that is the same
+    whenever the file is read.
+    """
+    joined: dict[object, list[Taken]] = {}
+    for place, taken in enumerate(same_id):
+        anonymous = all(label.labeler is None for label in taken.group.labels)
+        joined.setdefault(canonical_json(taken.group) if anonymous and len(same_id) > 1 else place, []).append(taken)
+    return [_with_all_labels(equal) if len(equal) > 1 else equal[0] for equal in joined.values()]
+
+
+def _with_all_labels(equal: list[Taken]) -> Taken:
+    return Taken(
+        equal[0].group.model_copy(update={"labels": tuple(label for one in equal for label in one.group.labels)}),
+        tuple(row for one in equal for row in one.rows),
+        tuple(reason for one in equal for reason in one.left_out),
+    )
 
 
 def _check_share(rejected: list[Rejected], rows_in: int, limit: float) -> None:

@@ -63,7 +63,7 @@ def _recognizes(table: Table, options: ArenaOptions) -> str | None:
     return f"it has votes in {', '.join(map(repr, _VOTES))}" if columns >= {*_TURNS, *_VOTES} else None
 
 
-@importer("arena", "votes on the answers of two models", ArenaOptions, recognizes=_recognizes)
+@importer("arena", "votes on the answers of two models", ArenaOptions, recognizes=_recognizes, votes=True)
 def arena(table: Table, options: ArenaOptions, limits: ValidationSettings) -> Iterator[Outcome]:
     """Each row is one vote."""
     lists = set(_SIDES) <= set(table.columns)

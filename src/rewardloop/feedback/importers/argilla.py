@@ -37,7 +37,7 @@ def _recognizes(table: Table, options: ArgillaOptions) -> str | None:
     return recognized(questions, "version 2 of its SDK") if questions else None
 
 
-@importer("argilla", "Argilla's records as its SDK writes them", ArgillaOptions, recognizes=_recognizes)
+@importer("argilla", "Argilla's records as its SDK writes them", ArgillaOptions, recognizes=_recognizes, votes=True)
 def argilla(table: Table, options: ArgillaOptions, limits: ValidationSettings) -> Iterator[Outcome]:
     """Each labeler's answers to a record are a row. Suggestions are not looked at."""
     records = (record if isinstance(record, Rejected) else _record(record) for record in table.rows())

@@ -29,7 +29,7 @@ def _recognizes(table: Table, options: ArgillaOptions) -> str | None:
     return recognized(questions, "its flattened export") if questions else None
 
 
-@importer("argilla-flat", "Argilla's records, flattened", ArgillaOptions, recognizes=_recognizes)
+@importer("argilla-flat", "Argilla's records, flattened", ArgillaOptions, recognizes=_recognizes, votes=True)
 def argilla_flat(table: Table, options: ArgillaOptions, limits: ValidationSettings) -> Iterator[Outcome]:
     """Each labeler's answers to a record are a row. Suggestions are not looked at."""
     questions = _questions(table)

@@ -37,7 +37,7 @@ def _recognizes(table: Table, options: ArgillaOptions) -> str | None:
     return recognized(questions, "version 1") if questions else None
 
 
-@importer("argilla-v1", "Argilla's records of version 1", ArgillaOptions, recognizes=_recognizes)
+@importer("argilla-v1", "Argilla's records of version 1", ArgillaOptions, recognizes=_recognizes, votes=True)
 def argilla_v1(table: Table, options: ArgillaOptions, limits: ValidationSettings) -> Iterator[Outcome]:
     """Each labeler's answers to a record are a row. Suggestions are not looked at."""
     questions = _questions(table)

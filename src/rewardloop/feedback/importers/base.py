@@ -53,7 +53,8 @@ Reads = Callable[["Table", _O, ValidationSettings], Iterator[Outcome]]
 class Importer:
     """One format: ``recognizes`` gives the reason why a file looks like it, or None.
 
-    ``whole``: it reads ``Table.text`` itself, since the file is no table and no JSON.
+    ``whole``: it reads ``Table.text`` itself, since the file is no table and no JSON. ``votes``: what it makes a group
+    of is one person's judgement, so that equal ones of people without an identity are several people's.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Importer:
     recognizes: Recognizes[Any]
     read: Reads[Any]
     whole: bool = False
+    votes: bool = False
 
     def column_options(self) -> list[str]:
         """Options given as ``--column NAME=COLUMN``."""
@@ -78,12 +80,18 @@ _OWN: dict[str, tuple[Path, str]] = {}
 
 
 def importer(
-    name: str, summary: str, options: type[_O], *, recognizes: Recognizes[_O], whole: bool = False
+    name: str,
+    summary: str,
+    options: type[_O],
+    *,
+    recognizes: Recognizes[_O],
+    whole: bool = False,
+    votes: bool = False,
 ) -> Callable[[Reads[_O]], Reads[_O]]:
-    """Register the decorated function as the importer of format ``name``."""
+    """Register the decorated function as the importer of format ``name``; ``whole``, ``votes``: as of ``Importer``."""
 
     def register(read: Reads[_O]) -> Reads[_O]:
-        _IMPORTERS[name] = Importer(name, summary, options, recognizes, read, whole)
+        _IMPORTERS[name] = Importer(name, summary, options, recognizes, read, whole, votes)
         return read
 
     return register

@@ -85,7 +85,9 @@ def _recognizes(table: Table, options: ManifestOptions) -> str | None:
     return f"its lines have labels with metadata of Ground Truth ({found[0][0][:40] + TWIN!r})"
 
 
-@importer("ground-truth", "output manifests of SageMaker Ground Truth", ManifestOptions, recognizes=_recognizes)
+@importer(
+    "ground-truth", "output manifests of SageMaker Ground Truth", ManifestOptions, recognizes=_recognizes, votes=True
+)
 def ground_truth(table: Table, options: ManifestOptions, limits: ValidationSettings) -> Iterator[Outcome]:
     """A consolidated label is a row, and so is each worker's annotation."""
     name = options.label or _only_attribute(table)

@@ -95,6 +95,7 @@ def _recognizes(table: Table, options: LabelStudioOptions) -> str | None:
     "Label Studio's JSON export of compared answers",
     LabelStudioOptions,
     recognizes=_recognizes,
+    votes=True,
 )
 def label_studio_pairwise(table: Table, options: LabelStudioOptions, limits: ValidationSettings) -> Iterator[Outcome]:
     """Each annotation is a row: a group of two responses. Drafts and predictions are not looked at."""

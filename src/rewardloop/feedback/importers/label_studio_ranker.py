@@ -75,7 +75,13 @@ def _recognizes(table: Table, options: RankerOptions) -> str | None:
     return "its tasks have results of type 'ranker'" if has_results(table, "ranker") else None
 
 
-@importer("label-studio-ranker", "Label Studio's JSON export of ranked answers", RankerOptions, recognizes=_recognizes)
+@importer(
+    "label-studio-ranker",
+    "Label Studio's JSON export of ranked answers",
+    RankerOptions,
+    recognizes=_recognizes,
+    votes=True,
+)
 def label_studio_ranker(table: Table, options: RankerOptions, limits: ValidationSettings) -> Iterator[Outcome]:
     """Each annotation is a row: a group of K responses. Drafts and predictions are not looked at."""
     known = {options.prompt, options.items}

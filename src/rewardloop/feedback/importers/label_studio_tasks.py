@@ -69,6 +69,7 @@ def _recognizes(table: Table, options: LabelStudioTasksOptions) -> str | None:
     "what people said on tasks of rewardloop export-tasks for new answers",
     LabelStudioTasksOptions,
     recognizes=_recognizes,
+    votes=True,
 )
 def label_studio_tasks(table: Table, options: LabelStudioTasksOptions, limits: ValidationSettings) -> Iterator[Outcome]:
     """Each annotation is a row: a group with the labels of one person. Drafts and predictions are not looked at."""

@@ -81,6 +81,7 @@ def _recognizes(table: Table, options: VerdictOptions) -> str | None:
     "Label Studio's JSON export of answers picked for labeling",
     VerdictOptions,
     recognizes=_recognizes,
+    votes=True,
 )
 def label_studio_verdicts(table: Table, options: VerdictOptions, limits: ValidationSettings) -> Iterator[Outcome]:
     """Each annotation is a row. Drafts and predictions are not looked at."""

@@ -98,7 +98,7 @@ def _is_known(record: Record, options: PairwiseOptions) -> bool:
     return True
 
 
-@importer("pairwise", "two responses and a verdict per row", PairwiseOptions, recognizes=_recognizes)
+@importer("pairwise", "two responses and a verdict per row", PairwiseOptions, recognizes=_recognizes, votes=True)
 def pairwise(table: Table, options: PairwiseOptions, limits: ValidationSettings) -> Iterator[Outcome]:
     """Each row is one labeler's verdict. Said twice it is a repetition; a second, other one is refused."""
     columns: dict[str, str | None] = {name: table.required_column(options, name) for name in _NEEDED}
