@@ -16,6 +16,8 @@ from rewardloop.feedback.importers.quoting import quoted
 from rewardloop.records import Acceptable, Choice, FeedbackGroup, Label, Message, Ranking, Response
 
 Verdict = Literal["a", "b", "tie", "bothbad"]
+_OPTIONS: dict[Verdict, str] = {"bothbad": "both_bad"}
+"""Verdicts whose names are set by an option that is called otherwise."""
 
 
 def _listed(value: Any) -> Any:
@@ -36,7 +38,7 @@ class ComparedOptions(LabelOptions):
 
 @dataclass(frozen=True)
 class Compared:
-    """One verdict on two answers."""
+    """One verdict on two answers. ``id``: of what was asked; it may come with other answers, or with these swapped."""
 
     prompt: tuple[Message, ...]
     a: str
@@ -58,8 +60,11 @@ def compared_group(row: Compared, options: ComparedOptions) -> FeedbackGroup:
     if row.a == row.b:
         raise RowError("both answers are the same text")
     turns = [f"{message.role}:{message.content}" for message in row.prompt]
+    asked = [name for name in (row.id, *row.models) if name]
     return FeedbackGroup(
-        group_id=row.id or content_id(*turns, row.a, row.b),
+        group_id=content_id(*asked, *turns, row.a, row.b),
+        # Without a prompt the texts themselves say what must not be torn.
+        document_id=row.id if row.prompt else None,
         prompt=row.prompt,
         responses=(
             Response(response_id="a", content=row.a, model=row.models[0]),
@@ -101,9 +106,11 @@ def named_verdict(
         return matching[0]
     if matching:
         raise RowError(f"{column}: {quoted(found)} names several verdicts: {', '.join(matching)}")
-    known = "; ".join(f"{verdict}: {', '.join(values)}" for verdict, values in names.items() if values)
-    unnamed = [verdict for verdict, values in names.items() if not values]
-    mend = f". Name what stands for {' or '.join(unnamed)} with --option" if unnamed else ""
+    known = "; ".join(
+        f"{_OPTIONS.get(verdict, verdict)}: {', '.join(values)}" for verdict, values in names.items() if values
+    )
+    unnamed = [f"--option {_OPTIONS.get(verdict, verdict)}=VALUE" for verdict, values in names.items() if not values]
+    mend = f". Say what stands for others: {', '.join(unnamed)}" if unnamed else ""
     raise RowError(f"{column}: found {quoted(found)}; expected one of {known}{mend}")
 
 

@@ -111,12 +111,14 @@ class Table:
         return f"{_LOOKS[self.shape]} {names}"
 
     def column(self, options: Options, field: str) -> str | None:
-        """Name of the optional column ``field``; None when absent.
+        """Name of the optional column ``field``; None when absent, or switched off (``--column field=``).
 
         Raises:
             BadInputError: the column was named with ``--column`` and is not there.
         """
         name = str(getattr(options, field))
+        if not name:  # a table may have a column without a name: the index that pandas writes
+            return None
         if name in self.columns:
             return name
         if field in options.model_fields_set:
