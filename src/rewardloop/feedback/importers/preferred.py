@@ -10,7 +10,13 @@ from typing import Any, Literal, TypeVar
 from rewardloop.feedback.importers.base import LabelOptions, Outcome, Rejected, RowError, Taken, content_id
 from rewardloop.feedback.importers.messages import answer, messages_of, parted
 from rewardloop.feedback.importers.table import Record, Table, raw_row
-from rewardloop.feedback.importers.transcripts import is_transcript, prompt_of, shared_characters, split_transcripts
+from rewardloop.feedback.importers.transcripts import (
+    is_transcript,
+    prompt_of,
+    repeats_prompt,
+    shared_characters,
+    split_transcripts,
+)
 from rewardloop.records import Choice, FeedbackGroup, Label, Message, Rating, Response
 
 
@@ -107,6 +113,12 @@ def split_pair(
 ) -> tuple[tuple[Message, ...], str, str]:
     """(prompt, chosen answer, rejected answer) of one row.
 
+    Args:
+        prompt: a text, a list of messages, or None.
+        chosen: a text or a list of messages; transcripts and lists may begin with the prompt.
+        rejected: the same.
+        strings: with ``common-prefix``, what plain texts begin with belongs to the prompt: they may repeat it, too.
+
     Raises:
         RowError: the row has none of the known shapes.
     """
@@ -121,9 +133,13 @@ def split_pair(
         messages = (Message(role="user", content=chosen[:start].strip()),) if chosen[:start].strip() else ()
         return messages, chosen[start:], rejected[start:]
     if isinstance(prompt, str):
+        if repeats_prompt(prompt, chosen) and repeats_prompt(prompt, rejected):
+            return split_transcripts(chosen, rejected)
         turns = prompt_of(prompt)
         if turns is not None:
             return turns, chosen.strip(), rejected.strip()
+        if strings == "common-prefix" and chosen.startswith(prompt) and rejected.startswith(prompt):
+            chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
         return (Message(role="user", content=prompt),), chosen, rejected
     return messages_of(prompt, "prompt"), chosen, rejected
 
@@ -137,7 +153,8 @@ def split_conversations(
     """The same of two lists of messages: what both begin with belongs to the prompt.
 
     Args:
-        prompt: a list of messages before them, a text (used where the lists share nothing), or None.
+        prompt: a list of messages before them, of which the last ones may be their first, a text (used where the lists
+            share nothing), or None.
         chosen: messages; its last one is the answer.
         rejected: the same.
         names: what reasons call the two.
@@ -145,11 +162,16 @@ def split_conversations(
     messages, one, other = parted(chosen, rejected)
     if isinstance(prompt, list | tuple):
         explicit = messages_of([_as_dict(message) for message in prompt], "prompt")
-        # Some files repeat the prompt at the head of both conversations.
-        messages = explicit if messages == explicit else explicit + messages
+        messages = explicit + messages[_repeated(explicit, messages) :]
     elif isinstance(prompt, str) and prompt and not messages:
         messages = (Message(role="user", content=prompt),)
     return messages, answer(one, names[0]), answer(other, names[1])
+
+
+def _repeated(prompt: tuple[Message, ...], messages: tuple[Message, ...]) -> int:
+    """How many messages repeat the end of the prompt: all of it, or its last turn without the system message."""
+    most = min(len(prompt), len(messages))
+    return next((count for count in range(most, 0, -1) if prompt[-count:] == messages[:count]), 0)
 
 
 def _as_dict(message: Any) -> Any:

@@ -27,6 +27,13 @@ def prompt_of(text: str) -> tuple[Message, ...] | None:
     return _turns(text.removesuffix(_ANSWER)) if text.endswith(_ANSWER) and is_transcript(text) else None
 
 
+def repeats_prompt(prompt: str, text: str) -> bool:
+    """Whether the text is a transcript that begins with the prompt: a transcript itself, or its only human turn."""
+    prompt = prompt.strip()
+    heads = prompt if prompt.endswith(_ANSWER) else (f"{prompt}{_ANSWER}", f"Human: {prompt}{_ANSWER}")
+    return is_transcript(text.lstrip()) and text.lstrip().startswith(heads)
+
+
 def split_transcripts(chosen: str, rejected: str) -> tuple[tuple[Message, ...], str, str]:
     """(prompt, chosen answer, rejected answer): the prompt is the common part up to the last ``Assistant:``."""
     end = chosen[: shared_characters(chosen, rejected)].rfind(_ANSWER)
