@@ -228,6 +228,20 @@ def test_grouping_by_labelers_needs_labelers() -> None:
         read(table_of("text,score1,score2\nx,1,2\n"), "ratings-wide", {"group": "labelers"}, {})
 
 
+def test_grouping_by_labelers_keeps_prompts() -> None:
+    rows = [f"t{number},{prompt},{number},3,w1,w2" for number, prompt in enumerate(["P", "P", "Q", "", ""])]
+    text = "\n".join(["text,prompt,score1,score2,labeler1,labeler2", *rows])
+    groups = [
+        outcome.group
+        for outcome in read(table_of(text), "ratings-wide", {"group": "labelers"}, {})
+        if isinstance(outcome, Taken)
+    ]
+    found = {tuple(one.content for one in group.responses): group.prompt for group in groups}
+    assert set(found) == {("t0", "t1"), ("t2",), ("t3", "t4")}
+    assert [message.content for message in found["t0", "t1"]] == ["P"]
+    assert found["t3", "t4"] == ()
+
+
 def test_long_texts_are_rejected_row_by_row_also_inside_a_group() -> None:
     rows = table_of(f"text,score1,labeler1\nshort,1,anna\n{'x' * 20_001},2,anna\n")
     taken, rejected = sorted(

@@ -35,7 +35,8 @@ class ItemOptions(LabelOptions):
     """Columns and choices that all formats of ratings share; only ``text`` must be there.
 
     ``id`` may join columns (``Community+Id``) where ids are unique inside something only. ``group``: answers to one
-    prompt make a group, texts without a prompt stay single; or the texts that the same set of labelers rated.
+    prompt make a group, texts without a prompt stay single; or the texts that the same set of labelers rated, prompt by
+    prompt where there are any.
     """
 
     text: Column = "text"
@@ -197,7 +198,8 @@ def _group_key(item: Item, options: ItemOptions, name: str) -> object:
             raise BadInputError(
                 f"{name}: --option group=labelers needs labelers with ids; name their columns with --column labeler="
             )
-        return labelers
+        # A group has one prompt: answers to different ones cannot be compared.
+        return labelers, item.prompt
     return ("prompt", item.prompt) if item.prompt else ("single", item.rows[0].place)
 
 
@@ -225,7 +227,7 @@ def _group(members: list[Item], options: ItemOptions) -> FeedbackGroup:
     return FeedbackGroup(
         group_id=ids[0] if len(ids) == 1 else content_id(*sorted(ids)),
         document_id=_common(member.document for member in members),
-        prompt=members[0].messages() if options.group == "prompt" or len(members) == 1 else (),
+        prompt=members[0].messages(),
         responses=tuple(Response(response_id=member.id, content=member.text) for member in members),
         labels=labels,
         segment=_common(member.segment for member in members) or options.default_segment,
