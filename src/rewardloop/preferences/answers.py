@@ -21,7 +21,9 @@ class Answers(NamedTuple):
     labeler and labeler_kind of who gave it; row, batch, segment and sampling of the record it came with, the 0-based
     position of the answer in that record, and the weight that its age leaves it (1 in a window that does not decay).
     ``who`` is above 0 for labelers with an identity. Values of one kind on one sheet can be compared: a person's
-    ratings or verdicts on all answers, but the ranks or choices of one label only.
+    ratings or verdicts on all answers, but the ranks or choices of one label only. The same rating or verdict that a
+    labeler with an identity gave an answer in several records (exports that grow repeat it) is there once, of the
+    record of most weight.
     """
 
     groups: pl.DataFrame
@@ -96,10 +98,21 @@ def unfold(feedback: pl.DataFrame) -> Answers:
             "position",
             "weight",
         )
-        .sort("answer", "who", "sheet", "kind", "criterion", "value", "row")
+        .sort(*_SAID, "weight", "row", descending=[*(False for _ in _SAID), True, False])
     )
+    values = values.filter(~_said_before())
     sizes = answers.group_by("group").agg(pl.len().alias("size"))
     return Answers(groups.join(sizes, on="group").sort("group"), answers, values)
+
+
+_SAID = ("answer", "who", "sheet", "kind", "criterion", "value", "labeler_kind", "sampling")
+
+
+def _said_before() -> pl.Expr:
+    """Whether a row of sorted values repeats one of another record; ranks and choices are told apart by their sheet."""
+    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in _SAID)
+    first = pl.when(~same).then("row").forward_fill()  # the record in which it stands first
+    return same & (pl.col("who") > 0) & (pl.col("row") != first)
 
 
 def labeler_kinds(values: pl.DataFrame, key: str | list[str]) -> pl.DataFrame:

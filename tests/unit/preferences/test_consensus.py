@@ -25,6 +25,24 @@ def judged(labels: list[dict[str, Any]], texts: tuple[str, ...] = ("A", "B", "C"
     return {names[a] + names[b]: (p, count) for a, b, p, count in found.select("a", "b", "p", "votes").iter_rows()}
 
 
+def test_what_a_named_labeler_said_in_two_exports_counts_once() -> None:
+    first = group(["A"], [rating("w1", a=5), rating(None, a=1)])
+    second = group(["A"], [rating("w1", a=5), rating("w2", a=4), rating(None, a=1)])
+    later = group(["A"], [rating("w1", a=2)])
+    values = unfold(frame([first, second, later])).values.sort("labeler", "value")
+    assert values.select("labeler", "value").rows() == [(None, 1.0), (None, 1.0), ("w1", 2.0), ("w1", 5.0), ("w2", 4.0)]
+    verdict = {"kind": "acceptable", "values": {"a": True}, "labeler": "w1"}
+    again = unfold(frame([group(["A"], [verdict]), group(["A"], [verdict, rating("w2", a=1)])])).values
+    assert again.filter(kind="acceptable").height == 1
+
+
+def test_what_was_said_twice_has_the_weight_of_the_last_time() -> None:
+    first, second = group(["A"], [rating("w1", a=5)]), group(["A"], [rating("w1", a=5), rating("w2", a=4)])
+    for weights in ([0.25, 1.0], [1.0, 0.25]):
+        rows = frame([first, second]).with_columns(weight=pl.Series(weights))
+        assert unfold(rows).values.filter(labeler="w1")["weight"].to_list() == [1.0]
+
+
 def test_choices_are_votes() -> None:
     assert judged([choice("a", "b", "w1"), choice("a", "b", "w2"), choice("b", "a", "w3")]) == {"AB": (2 / 3, 3)}
 
