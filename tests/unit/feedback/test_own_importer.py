@@ -90,6 +90,25 @@ def test_a_file_that_is_named_is_run_and_its_importer_is_taken(tmp_path: Path) -
     assert [list(group.labels[0].values().values()) for group in groups] == [[1.0], [0.0]]
 
 
+def test_the_example_of_the_docs_refuses_what_it_does_not_know(
+    tmp_path: Path, store: FeedbackStore, settings: Settings, key: bytes
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "own-importer.md").read_text(), re.DOTALL)
+    load_importer(written(tmp_path, code))
+    thumbs = ["up", "up", "down", "meh", "UP"]
+    rows = [*(f"yes,{thumb}" for thumb in thumbs), *(f"no {number},down" for number in range(40))]
+    labels = written(tmp_path, "\n".join(["answer,thumb", *rows, "no 1"]), "labels.csv")
+    lenient = settings.model_copy(
+        update={"validation": settings.validation.model_copy(update={"max_failed_share": 0.1})}
+    )
+    report = ingest([labels], store, lenient, key=key)
+    assert (report.rows_taken, report.rows_quarantined, report.groups, report.labels) == (43, 3, 42, 43)
+    assert "labels.csv:5: thumb: found \"meh\"; expected 'up' or 'down'" in report.reasons
+    shorter = (EXAMPLES.parent / "feedback-formats.md").read_text()
+    for line in code[code.index("@importer") :].splitlines():
+        assert f"{line}\n" in shorter, "the two pages show one example"
+
+
 def test_the_batch_names_the_version_of_the_file(tmp_path: Path) -> None:
     labels = tables_of([Source("labels.csv", "answer,thumb\nyes,up\n", "0" * 64)], "auto")
     load_importer(written(tmp_path, THUMBS))
