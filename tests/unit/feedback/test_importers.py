@@ -223,6 +223,30 @@ def test_joined_id_columns_tell_equal_ids_apart() -> None:
     assert [outcome.group.group_id for outcome in outcomes if isinstance(outcome, Taken)] == ["a/1", "b/1"]
 
 
+def test_classes_are_recognized_though_some_labels_are_in_no_list() -> None:
+    options = {"positive": "4,5", "negative": "1,2"}
+    rows = table_of("text,label\nA,5\nB,3\nC,1\n")
+    choice = choose([rows], "auto", options, {})
+    assert (choice.importer.name, "1 positive of 3, 1 neither" in choice.reason) == ("classification", True)
+    assert [type(outcome) for outcome in read(rows, "classification", options, {})] == [Taken, Rejected, Taken]
+    with pytest.raises(BadInputError, match="format not recognized"):
+        choose([rows], "auto", {"positive": "good", "negative": "bad"}, {})
+
+
+@pytest.mark.parametrize("options", [{}, {"positive": "1.0", "negative": "0"}])
+def test_whole_numbers_that_a_table_made_fractions_are_labels(options: dict[str, str]) -> None:
+    labels = "text,label\nA,1.0\nB,0.0\n"
+    assert choose([table_of(labels)], "auto", options, {}).importer.name == "classification"
+    good, bad, between = read(table_of(f"{labels}C,0.5\n"), "classification", options, {})
+    assert isinstance(good, Taken)
+    assert isinstance(bad, Taken)
+    found = [list(one.group.labels[0].values().values()) for one in (good, bad)]
+    assert found == [[1.0], [0.0]]
+    assert isinstance(between, Rejected)
+    with pytest.raises(BadInputError, match="'1' is both positive and negative"):
+        parse_options(importers()["classification"], {"positive": "1", "negative": "1.0"}, {})
+
+
 def test_grouping_by_labelers_needs_labelers() -> None:
     with pytest.raises(BadInputError, match="group=labelers needs labelers with ids"):
         read(table_of("text,score1,score2\nx,1,2\n"), "ratings-wide", {"group": "labelers"}, {})

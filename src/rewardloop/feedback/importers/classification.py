@@ -1,5 +1,6 @@
 """Labeled classification data: ``text,label``, where a label says whether the text is wanted or not."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -20,16 +21,25 @@ from rewardloop.feedback.importers.quoting import quoted
 from rewardloop.feedback.importers.table import Record, Table, optional_text, raw_row, text_of
 from rewardloop.records import Acceptable, FeedbackGroup, Message, Response
 
+_WHOLE = re.compile(r"(-?\d+)\.0+")
+"""A whole number as tables write it once a label is missing somewhere in its column."""
+
 
 def _listed(value: Any) -> Any:
-    return tuple(part.strip().casefold() for part in value.split(",")) if isinstance(value, str) else value
+    return tuple(_name(part) for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _name(value: str | int | float) -> str:
+    text = str(value).strip().casefold()
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else text
 
 
 _Values = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class ClassificationOptions(LabelOptions):
-    """Which label values are wanted (``positive``) and unwanted; compared without regard to case."""
+    """Which label values are wanted (``positive``) and unwanted; compared without regard to case, 1.0 as 1."""
 
     text: Column = "text"
     label: Column = "label"
@@ -52,17 +62,24 @@ class ClassificationOptions(LabelOptions):
 def _recognizes(table: Table, options: ClassificationOptions) -> str | None:
     if options.text not in table.columns or options.label not in table.columns:
         return None
-    try:
-        labels = [_positive(record, options) for record in table.first]
-    except RowError:
+    names = [_label(record, options) for record in table.first]
+    positive, negative = (sum(name in known for name in names) for known in (options.positive, options.negative))
+    neither = len(names) - positive - negative
+    # Who says which labels count may well leave some out; the default lists fit a 1 of five stars, too.
+    said = bool({"positive", "negative"} & options.model_fields_set)
+    if neither and (not said or not positive + negative):
         return None
-    positive = f"{sum(labels)} positive of {len(labels)}"
-    return f"it has a text column {options.text!r} and labels in {options.label!r} ({positive})"
+    found = f"{positive} positive of {len(names)}{f', {neither} neither' if neither else ''}"
+    return f"it has a text column {options.text!r} and labels in {options.label!r} ({found})"
+
+
+def _label(record: Record, options: ClassificationOptions) -> str | None:
+    value = record.values.get(options.label)
+    return _name(value) if isinstance(value, str | int | float) else None
 
 
 def _positive(record: Record, options: ClassificationOptions) -> bool:
-    value = record.values.get(options.label)
-    label = str(value).strip().casefold() if isinstance(value, str | int | float) else None
+    label, value = _label(record, options), record.values.get(options.label)
     if label in options.positive:
         return True
     if label in options.negative:
