@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from rewardloop.errors import BadInputError
 from rewardloop.feedback.store_files import BatchManifest, StoreFile
@@ -76,6 +76,8 @@ class Replaced(StoreFile):
     batches: dict[str, Replacement]
     checked: list[str]
     """Batches that hold nothing of it."""
+    text_sets: list[str] = Field(default_factory=list)
+    """Files in ``texts/`` and ``references/`` that hold it, and go: runs may have read them."""
 
 
 class Forgotten(StoreFile):

@@ -20,6 +20,7 @@ from typing import Any
 
 from rewardloop.config import PrivacySettings
 from rewardloop.feedback.forgotten import FORGOTTEN, ForgottenList, marks_of, prompt_mark, read_forgotten
+from rewardloop.feedback.forgotten_texts import ForgottenTexts
 from rewardloop.feedback.importers.base import LabelerId, Outcome, Rejected, Repeated, Row, Skipped, Taken
 from rewardloop.feedback.pseudonyms import keyed_hash, pseudonym
 from rewardloop.feedback.redaction import Redactor
@@ -191,7 +192,7 @@ class Protection:
         return self._names[labeler]
 
     def _has_mark(self, text: str) -> bool:
-        return bool(self._texts) and not self._texts.isdisjoint(marks_of(self.key, text))
+        return ForgottenTexts(self.key, self._texts).in_raw(text)
 
 
 def without_texts(group: FeedbackGroup, key: bytes, marks: frozenset[str]) -> FeedbackGroup | None:

@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from rewardloop.feedback.forgotten import marks_of, prompt_mark
+from rewardloop.feedback.forgotten_texts import ForgottenTexts
 from rewardloop.feedback.protection import without_texts
 from rewardloop.records import FeedbackGroup
 from rewardloop.tables import FEEDBACK, feedback_frame
 
 
 class Rewritten(NamedTuple):
-    """``frame``: what is left. ``texts``: the forgotten texts themselves, to look for in copies; never written."""
+    """``frame``: what is left. ``groups`` and ``labels``: how many went."""
 
     frame: pl.DataFrame
     groups: int
     labels: int
-    texts: frozenset[str]
     is_changed: bool
 
 
@@ -31,7 +31,7 @@ def rewrite(batch: pl.DataFrame, key: bytes, labelers: frozenset[str], marks: fr
 
     A group goes with its last label; a response whose text is forgotten takes every label on it along.
     """
-    texts = marked_texts(batch, key, marks)
+    texts = _marked_texts(batch, key, marks)
     theirs = pl.element().struct.field("labeler").is_in(sorted(labelers))
     touched = batch.select(pl.col("labels").list.eval(theirs).list.any()).to_series().fill_null(False)
     if marks:
@@ -39,7 +39,7 @@ def rewrite(batch: pl.DataFrame, key: bytes, labelers: frozenset[str], marks: fr
             [_holds(row, key, texts, marks) for row in batch.select("prompt", "responses").iter_rows()]
         )
     if not touched.any():
-        return Rewritten(batch, 0, 0, frozenset(), False)
+        return Rewritten(batch, 0, 0, False)
     places, kept = [], []
     labels = 0
     for place, row in zip(touched.arg_true(), batch.filter(touched).iter_rows(named=True), strict=True):
@@ -54,17 +54,29 @@ def rewrite(batch: pl.DataFrame, key: bytes, labelers: frozenset[str], marks: fr
     ]
     # Two records may have become the same; rows keep their order.
     frame = pl.concat(parts).sort("row").unique("record", keep="first", maintain_order=True).drop("row")
-    return Rewritten(frame, batch.height - frame.height, labels, texts, True)
+    return Rewritten(frame, batch.height - frame.height, labels, True)
 
 
-def marked_texts(batch: pl.DataFrame, key: bytes, marks: frozenset[str]) -> frozenset[str]:
-    """Texts of the batch that are forgotten: contents of prompts' turns and of responses."""
+def meet_texts(batch: pl.DataFrame, sought: ForgottenTexts) -> None:
+    """Let ``sought`` remember what of the batch is forgotten: texts, and what was said in whole prompts."""
+    for text in _contents(batch) if sought.marks else ():
+        sought.is_text(text)
+    for prompt in batch["prompt"] if sought.marks else ():
+        sought.is_prompt([(turn["role"], turn["content"]) for turn in prompt])
+
+
+def _marked_texts(batch: pl.DataFrame, key: bytes, marks: frozenset[str]) -> frozenset[str]:
     if not marks:
         return frozenset()
+    return frozenset(text for text in _contents(batch) if not marks.isdisjoint(marks_of(key, text)))
+
+
+def _contents(batch: pl.DataFrame) -> pl.Series:
+    """Contents of prompts' turns and of responses, each once."""
     contents = [
         batch.select(pl.col(name).explode()).drop_nulls().unnest(name)["content"] for name in ("prompt", "responses")
     ]
-    return frozenset(text for text in pl.concat(contents).unique() if not marks.isdisjoint(marks_of(key, text)))
+    return pl.concat(contents).unique()
 
 
 def group_of(row: Mapping[str, Any]) -> FeedbackGroup:

@@ -7,7 +7,7 @@ puts all of them in force at once, then copies are cleaned, and the old batches 
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,9 +31,9 @@ from rewardloop.feedback.store_files import StoreFile
 from rewardloop.operation.forget_asked import Asked, ForgetReport, Subject
 from rewardloop.operation.forget_batches import Found, look, put_in_place, remove_old_batches
 from rewardloop.operation.forget_copies import trained_on_it, where_it_is_left
-from rewardloop.operation.forget_home import clean_home
+from rewardloop.operation.forget_home import Affected, clean_home
 from rewardloop.operation.forget_runs import runs_in_the_way
-from rewardloop.operation.forget_store import clean_store
+from rewardloop.operation.forget_store import clean_store, seek_texts
 from rewardloop.operation.processes import Owner, is_gone, this_owner
 
 __all__ = ["Asked", "ForgetReport", "Forgetter", "Subject"]
@@ -74,19 +74,22 @@ class Forgetter:
                 return [self._would(found, known)]
             if not self._has_to(asked, marks, known, found):
                 return reports or [ForgetReport(dry_run=False, sequence=None)]
-            self._wait_for_runs(found.batches, known, asked)
+            self._wait_for_runs(found.batches, found.text_sets, known, asked)
             made = self._announce(asked, marks, known.sequence + 1)
             if made is not None:
                 return [*reports, self._work(made, asked)]
             # Another process announced in the same moment: what it does comes first.
 
     def _has_to(self, asked: Asked, marks: frozenset[str], known: ForgottenList, found: Found) -> bool:
-        if asked.subject.labelers - known.labelers or marks - known.texts or found.batches:
+        if asked.subject.labelers - known.labelers or marks - known.texts or found.anything:
             return True
         if any(map(known.unchecked, self.store.batches())):
             return True
         nothing = Replaced(at=datetime.now(UTC), batches={}, checked=[])
-        held = clean_store(self.store, self.key, known, nothing, write=False)  # decisions logged since, say
+        sought = seek_texts(self.store, self.key, known.texts, nothing)
+        held = clean_store(
+            self.store, known, nothing, known.labelers, sought, write=False
+        )  # decisions logged since, say
         return bool(held.quarantined or held.decisions)
 
     def _announce(self, asked: Asked, marks: frozenset[str], sequence: int) -> Forgetting | None:
@@ -122,20 +125,24 @@ class Forgetter:
         if replaced is None:
             found = look(self.store, self.key, known.labelers, known.texts)
             batches = put_in_place(self.store, found, sequence)
-            made = Replaced(at=datetime.now(UTC), batches=batches, checked=sorted(found.checked))
+            checked, text_sets = sorted(found.checked), list(found.text_sets)
+            made = Replaced(at=datetime.now(UTC), batches=batches, checked=checked, text_sets=text_sets)
             self._create(place(sequence, "replaced"), made)
             known = read_forgotten(storage)
             replaced = known.replaced[sequence]
         self.say(f"{len(replaced.batches):,} batches rewritten; copies are cleaned")
-        self._wait_for_runs(replaced.batches, known, asked)
-        return self._clean(sequence, replaced, known)
+        self._wait_for_runs(replaced.batches, replaced.text_sets, known, asked)
+        return self._clean(forgetting, replaced, known)
 
-    def _clean(self, sequence: int, replaced: Replaced, known: ForgottenList) -> ForgetReport:
-        """Clean every copy; the old batches go last, since they tell which texts to look for."""
+    def _clean(self, forgetting: Forgetting, replaced: Replaced, known: ForgottenList) -> ForgetReport:
+        """Clean every copy; what tells which texts to look for goes last: text sets, then the old batches."""
+        sequence = forgetting.sequence
         old = frozenset(name for batch in replaced.batches for name in known.names_of(batch))
-        in_store = clean_store(self.store, self.key, known, replaced, write=True)
-        at_home = clean_home(self.settings, self.store, old, known.labelers, in_store.texts)
-        models = trained_on_it(self.settings, self.store, self.tracking_uri, old)
+        sought = seek_texts(self.store, self.key, known.texts, replaced)
+        affected = Affected(old, bool(replaced.text_sets), frozenset(forgetting.texts) - sought.met)
+        at_home = clean_home(self.settings, self.store, affected, known.labelers, sought.said)
+        in_store = clean_store(self.store, known, replaced, known.labelers, sought, write=True)
+        models = trained_on_it(self.settings, self.store, self.tracking_uri, old, replaced.text_sets)
         remaining = where_it_is_left(self.settings, self.store, self.tracking_uri, old, models, replaced)
         remove_old_batches(self.store, known, sequence)
         done = Forgotten(
@@ -156,7 +163,7 @@ class Forgetter:
     def _would(self, found: Found, known: ForgottenList) -> ForgetReport:
         """What a forgetting would do to batches, and whom it would name; nothing is written."""
         old = frozenset(name for batch in found.batches for name in known.names_of(batch))
-        models = trained_on_it(self.settings, self.store, self.tracking_uri, old)
+        models = trained_on_it(self.settings, self.store, self.tracking_uri, old, found.text_sets)
         replaced = Replaced(
             at=datetime.now(UTC),
             batches={
@@ -164,10 +171,10 @@ class Forgetter:
                 for old, held in found.batches.items()
             },
             checked=[],
+            text_sets=list(found.text_sets),
         )
-        in_store = clean_store(
-            self.store, self.key, known, replaced, labelers=found.labelers, marks=found.marks, write=False
-        )
+        sought = seek_texts(self.store, self.key, found.marks, replaced)
+        in_store = clean_store(self.store, known, replaced, found.labelers, sought, write=False)
         return ForgetReport(
             dry_run=True,
             sequence=None,
@@ -181,14 +188,17 @@ class Forgetter:
             remaining=where_it_is_left(self.settings, self.store, self.tracking_uri, old, models, replaced),
         )
 
-    def _wait_for_runs(self, batches: Iterable[str], known: ForgottenList, asked: Asked) -> None:
+    def _wait_for_runs(
+        self, batches: Iterable[str], text_sets: Collection[str], known: ForgottenList, asked: Asked
+    ) -> None:
         """Refuse or wait while a run reads what has to go."""
         old = frozenset(name for batch in batches for name in known.names_of(batch))
         told = False
-        while runs := [
-            one for one in runs_in_the_way(self.settings, self.store, old) if one.run_id not in asked.despite
-        ]:
-            first = runs[0]
+        while True:
+            at_work = runs_in_the_way(self.settings, self.store, old, text_sets=bool(text_sets))
+            first = next((one for one in at_work if one.run_id not in asked.despite), None)
+            if first is None:
+                return
             if not asked.wait:
                 raise BadInputError(
                     f"run {first.run_id}: is under way by {first.owner} with what is to be forgotten; wait until it is "

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from rewardloop.feedback.forgotten import ForgottenList, Replacement
+from rewardloop.feedback.forgotten_texts import ForgottenTexts
 from rewardloop.feedback.rewriting import Rewritten, rewrite
 from rewardloop.feedback.store import BatchManifest, FeedbackStore, batch_digest
 from rewardloop.feedback.store_files import Acceptance, Refusal
+from rewardloop.operation.forget_text_sets import text_sets_with
 from rewardloop.storage import Storage
 from rewardloop.transfer import remove
 
@@ -38,10 +40,17 @@ class Found:
     labelers: frozenset[str] = frozenset()
     marks: frozenset[str] = frozenset()
     key: bytes = b""
+    text_sets: tuple[str, ...] = ()
+    """Files in ``texts/`` and ``references/`` that hold it."""
+
+    @property
+    def anything(self) -> bool:
+        """Whether a run may read any of it."""
+        return bool(self.batches or self.text_sets)
 
 
 def look(store: FeedbackStore, key: bytes, labelers: frozenset[str], marks: frozenset[str]) -> Found:
-    """Look through every batch in force, one at a time."""
+    """Look through every batch in force, one at a time, and through the texts that runs were given."""
     batches: dict[str, Held] = {}
     checked = set()
     for manifest in store.batches():
@@ -51,7 +60,8 @@ def look(store: FeedbackStore, key: bytes, labelers: frozenset[str], marks: froz
             continue
         digest = None if result.frame.is_empty() else batch_digest(result.frame["record"].to_list())
         batches[manifest.digest] = Held(manifest, digest, result.groups, result.labels)
-    return Found(batches, frozenset(checked), labelers, marks, key)
+    text_sets = tuple(text_sets_with(store.storage, ForgottenTexts(key, marks)))
+    return Found(batches, frozenset(checked), labelers, marks, key, text_sets)
 
 
 def put_in_place(store: FeedbackStore, found: Found, sequence: int) -> dict[str, Replacement]:

@@ -4,7 +4,7 @@ In: the batches that held it, the registry, the tracking server. Out: versions o
 words: what rewardloop keeps elsewhere, and what people made of it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
@@ -33,10 +33,19 @@ class Model:
         return f"{self.uri}{named}: {self.why}"
 
 
-def trained_on_it(settings: Settings, store: FeedbackStore, tracking_uri: str, batches: frozenset[str]) -> list[Model]:
-    """Versions whose corpus had one of ``batches``, and policies that were aligned to one of those."""
+def trained_on_it(
+    settings: Settings,
+    store: FeedbackStore,
+    tracking_uri: str,
+    batches: frozenset[str],
+    text_sets: Collection[str],
+) -> list[Model]:
+    """Versions whose corpus had one of ``batches``, and policies that were aligned to one of those.
+
+    Where one of ``text_sets`` had it, every policy: no version says which it read.
+    """
     corpora = corpora_with(store, batches)
-    if not corpora:
+    if not corpora and not text_sets:
         return []
     client = MlflowClient(tracking_uri=tracking_uri)
     found: list[Model] = []
@@ -51,6 +60,8 @@ def trained_on_it(settings: Settings, store: FeedbackStore, tracking_uri: str, b
                 found.append(Model(uri, own, f"trained on corpus {corpus[:12]}"))
             elif one.tags.get(REWARD_MODEL) in affected:
                 found.append(Model(uri, own, f"aligned to {one.tags[REWARD_MODEL]}"))
+            elif text_sets and name == settings.policy_name:
+                found.append(Model(uri, own, f"may have been tuned, aligned or evaluated on {', '.join(text_sets)}"))
     return found
 
 
@@ -64,11 +75,17 @@ def where_it_is_left(
 ) -> list[str]:
     """Copies that rewardloop does not remove, each with what to do about it."""
     left = [
-        f"{model.uri}: its weights learned from it, and parity.json and reference.parquet beside them hold answers of "
-        "its corpus; retrain, promote, and remove the version (rewardloop gc)"
+        f"{model.uri}: {model.why}: its weights learn from what it is trained on, and parity.json and "
+        "reference.parquet beside them hold answers; retrain, promote, and remove the version (rewardloop gc)"
         for model in models
     ]
     left += _runs(settings, store, tracking_uri, batches)
+    if replaced.text_sets:
+        left.append(
+            f"MLflow runs of policies in the experiment {settings.organization}: tables and pages logged there may "
+            f"quote {', '.join(replaced.text_sets)}; remove their artifacts in MLflow"
+        )
+        left.append("the files that align.prompts, sft.demonstrations and policy_evaluation name: take it out of them")
     left += _files(store, replaced)
     if any(store.storage.list(folder) for folder in ("comparisons", "labeling")):
         left.append("tasks that were exported for labeling, and what the labeling tool keeps of them")

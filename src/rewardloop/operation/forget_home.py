@@ -24,7 +24,22 @@ from rewardloop.steps.publish_report import write_report
 
 _CACHE = ".kfp_cache"
 _SCRUBBED = ("drift", "judge")
+_ANSWERS = Path("judge", "answers")
+_READ_TEXT_SETS = ("train-sft", "generate-references", "evaluate-policy")
+"""Steps, as their outputs are named."""
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Affected:
+    """What was hit: ``batches`` under every digest they ever had, and whether ``text_sets`` of runs were.
+
+    ``unseen``: marks under which nothing was found in the store.
+    """
+
+    batches: frozenset[str]
+    text_sets: bool = False
+    unseen: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -36,28 +51,35 @@ class AtHome:
 
 
 def clean_home(
-    settings: Settings, store: FeedbackStore, batches: frozenset[str], labelers: frozenset[str], texts: Collection[str]
+    settings: Settings, store: FeedbackStore, affected: Affected, labelers: frozenset[str], texts: Collection[str]
 ) -> AtHome:
     """Clean this machine's folder; others that worked on the store are cleaned by the same command there.
 
     Args:
         settings: ``home`` and ``claims``.
         store: has the corpora, by which runs and outputs are known.
-        batches: every batch that held it, under every digest it ever had.
+        affected: what of the store held it.
         labelers: pseudonyms.
         texts: the texts themselves.
     """
     home = Path(settings.home).resolve()
     found = AtHome()
     scrubber = Scrubber(sorted(labelers), sorted(texts, key=len, reverse=True))
-    corpora = corpora_with(store, batches)
-    _outputs(home / "pipelines", {*batches, *corpora}, found)
-    _checkpoints(settings, store, home / "work", bool(batches), found)
+    corpora = corpora_with(store, affected.batches)
+    _outputs(home / "pipelines", {*affected.batches, *corpora}, affected.text_sets, found)
+    if affected.batches or affected.text_sets:
+        _checkpoints(settings, store, home / "work", found)
+    if affected.unseen and any((home / _ANSWERS).rglob("*.json")):
+        found.left.append(
+            f"{home / _ANSWERS}: answers of a judge may quote a text that no batch holds, so that only its hash is "
+            "known; if such texts were judged, remove the folder: the judge is asked again"
+        )
     if not scrubber:
         return found
     problems: list[str] = []
     for folder, record in read_runs(home / "runs", problems):
-        if record.corpus_digest in corpora or not batches:
+        # No run says which text sets it read, nor which rows never became feedback.
+        if record.corpus_digest in corpora or affected.text_sets or not affected.batches:
             _run(folder, scrubber, found)
     found.left += problems
     for name in _SCRUBBED:
@@ -71,11 +93,15 @@ def corpora_with(store: FeedbackStore, batches: frozenset[str]) -> frozenset[str
     return frozenset(name for name in names if batches and reads(store, name, batches))
 
 
-def _outputs(folder: Path, digests: Collection[str], found: AtHome) -> None:
-    """Outputs of whole pipeline runs: a step's output without the steps before it would be found in the cache."""
+def _outputs(folder: Path, digests: Collection[str], text_sets: bool, found: AtHome) -> None:
+    """Outputs of whole pipeline runs: a step's output without the steps before it would be found in the cache.
+
+    Where text sets held it, those of every run that read some go: none says which.
+    """
     wanted = {digest.encode() for digest in digests}
     for place in sorted(folder.glob("*/")):
-        if place.name == _CACHE or not any(wanted & named for named in _named_in(place)):
+        read_some = text_sets and any((place / step).exists() for step in _READ_TEXT_SETS)
+        if place.name == _CACHE or not (read_some or any(wanted & named for named in _named_in(place))):
             continue
         for entry in (folder / _CACHE).glob("*.json"):
             if f"{place}/" in entry.read_text(encoding="utf-8"):
@@ -91,10 +117,8 @@ def _named_in(place: Path) -> Iterator[set[bytes]]:
             yield set(_DIGEST.findall(path.read_bytes()))
 
 
-def _checkpoints(settings: Settings, store: FeedbackStore, folder: Path, affected: bool, found: AtHome) -> None:
+def _checkpoints(settings: Settings, store: FeedbackStore, folder: Path, found: AtHome) -> None:
     """Checkpoints and caches do not say what they were made of, so that all go but those of a run at work."""
-    if not affected:
-        return
     claims = read_claims(store.storage, lease_seconds=settings.claims.lease_seconds)
     at_work = [claim.at.timestamp() for claim in claims if is_at_work(claim)]
     for place in sorted(folder.glob("*/*/")):

@@ -10,10 +10,19 @@ from rewardloop.operation.claim_files import ClaimState, read_claims
 from rewardloop.operation.processes import is_gone, this_owner
 
 
-def runs_in_the_way(settings: Settings, store: FeedbackStore, batches: frozenset[str]) -> list[ClaimState]:
-    """Claims whose run may be reading one of ``batches`` now, oldest first."""
+def runs_in_the_way(
+    settings: Settings, store: FeedbackStore, batches: frozenset[str], *, text_sets: bool = False
+) -> list[ClaimState]:
+    """Claims whose run may be reading one of ``batches`` now, oldest first.
+
+    Args:
+        settings: ``claims`` has the lease.
+        store: has claims and corpora.
+        batches: what is to be forgotten is in them.
+        text_sets: it is in texts that runs were given, too: no claim says which, so that every run may read it.
+    """
     claims = read_claims(store.storage, lease_seconds=settings.claims.lease_seconds)
-    return [claim for claim in claims if is_at_work(claim) and reads(store, claim.corpus, batches)]
+    return [claim for claim in claims if is_at_work(claim) and (text_sets or reads(store, claim.corpus, batches))]
 
 
 def is_at_work(claim: ClaimState) -> bool:

@@ -1,15 +1,12 @@
 """Everything of the store beside its batches: what is forgotten goes from there too.
 
-In: the store's list. Out: golden groups, anchors, quarantine, decision log, text sets and kept results without it, and
-what that was. Files are replaced whole, so that cleaning twice is cleaning once. Hashes of golden documents stay: the
-set is never trained on, whatever was forgotten of it.
+In: the store's list. Out: golden groups, anchors, quarantine, decision log, text sets, answers to their prompts and
+kept results without it, and what that was. Files are replaced whole, so that cleaning twice is cleaning once. Hashes of
+golden documents stay: the set is never trained on, whatever was forgotten of it.
 """
 
-import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import polars as pl
 from pydantic import ValidationError
@@ -17,10 +14,13 @@ from pydantic import ValidationError
 from rewardloop.errors import BadInputError
 from rewardloop.evidence.decisions import DecisionRecord
 from rewardloop.feedback.forgotten import ForgottenList, Replaced, marks_of, prompt_mark, text_mark
-from rewardloop.feedback.rewriting import marked_texts, rewrite
+from rewardloop.feedback.forgotten_texts import ForgottenTexts
+from rewardloop.feedback.rewriting import meet_texts, rewrite
 from rewardloop.feedback.store import FeedbackStore
 from rewardloop.kept import Kept
 from rewardloop.operation.forget_batches import parquet
+from rewardloop.operation.forget_scrub import Scrubber
+from rewardloop.operation.forget_text_sets import read_table, text_sets_with
 from rewardloop.storage import Storage
 from rewardloop.transfer import remove
 
@@ -30,96 +30,93 @@ FORGOTTEN_ROW = "forgotten"
 
 @dataclass
 class InStore:
-    """What was found; ``texts`` are the forgotten texts themselves, to look for in copies."""
+    """What was found."""
 
     quarantined: int = 0
     decisions: int = 0
     places: list[str] = field(default_factory=list)
-    texts: set[str] = field(default_factory=set)
+
+
+def seek_texts(store: FeedbackStore, key: bytes, marks: frozenset[str], replaced: Replaced) -> ForgottenTexts:
+    """The forgotten texts themselves, from wherever the store has them whole: they are looked for inside others."""
+    sought = ForgottenTexts(key, marks)
+    if not marks:
+        return sought
+    for digest in replaced.batches:
+        try:
+            meet_texts(store.read_batch(digest), sought)
+        except BadInputError:
+            continue  # removed by an attempt before this one, after everything else was clean
+    looking = _Cleaner(store, ForgottenList(), frozenset(), sought, write=False)
+    looking.quarantine(replaced)
+    looking.decisions()
+    looking.golden()
+    looking.text_sets(replaced)
+    # A log without texts knows them by other hashes than the one that was given.
+    more = {mark for text in sought.texts for mark in (*marks_of(key, text), prompt_mark(key, [("user", text)]))}
+    return ForgottenTexts(key, marks | more, sought.texts, sought.turns, sought.met)
 
 
 def clean_store(
     store: FeedbackStore,
-    key: bytes,
     known: ForgottenList,
     replaced: Replaced,
+    labelers: frozenset[str],
+    sought: ForgottenTexts,
     *,
     write: bool,
-    labelers: frozenset[str] | None = None,
-    marks: frozenset[str] | None = None,
 ) -> InStore:
     """Clean everything but the batches.
 
     Args:
         store: the feedback store.
-        key: of pseudonyms and marks.
-        known: what is forgotten.
-        replaced: the batches that hold it; they are still there.
+        known: what is forgotten, and which batches are in the place of which.
+        replaced: the batches and text sets that hold it.
+        labelers: pseudonyms.
+        sought: as ``seek_texts`` gives it.
         write: False: only look.
-        labelers, marks: in place of the list's, for a look ahead.
     """
-    cleaner = _Cleaner(
-        store,
-        key,
-        known,
-        known.labelers if labelers is None else labelers,
-        known.texts if marks is None else marks,
-        write,
-    )
-    cleaner.gather(replaced)
-    cleaner.golden()
-    cleaner.quarantine(replaced)
+    cleaner = _Cleaner(store, known, labelers, sought, write)
+    cleaner.quarantine(replaced)  # first: what it holds is known by texts of the others
     cleaner.decisions()
-    cleaner.text_sets()
+    cleaner.golden()
     cleaner.kept(replaced)
+    cleaner.text_sets(replaced)
     return cleaner.found
 
 
 @dataclass
 class _Cleaner:
     store: FeedbackStore
-    key: bytes
     known: ForgottenList
     labelers: frozenset[str]
-    marks: frozenset[str]
+    sought: ForgottenTexts
     write: bool
     found: InStore = field(default_factory=InStore)
 
     def __post_init__(self) -> None:
         self.storage: Storage = self.store.storage
-
-    def gather(self, replaced: Replaced) -> None:
-        """The texts, from the batches that hold them."""
-        for digest in replaced.batches:
-            try:
-                self.found.texts |= marked_texts(self.store.read_batch(digest), self.key, self.marks)
-            except BadInputError:
-                continue  # removed by an attempt before this one, after everything else was clean
-        # A log without texts knows them by other hashes than the one that was given.
-        for text in self.found.texts:
-            self.marks |= marks_of(self.key, text) | {prompt_mark(self.key, [("user", text)])}
+        self.scrubber = Scrubber(self.labelers, sorted(self.sought.said, key=len, reverse=True))
 
     def golden(self) -> None:
         """The golden groups and the anchors."""
         name = "golden/records.parquet"
         if self.storage.exists(name):
-            result = rewrite(self._table(name), self.key, self.labelers, self.marks)
+            table = read_table(self.storage, name)
+            meet_texts(table, self.sought)
+            result = rewrite(table, self.sought.key, self.labelers, self.sought.marks)
             if result.is_changed:
                 self._replace(name, result.frame)
         name = "anchors/responses.parquet"
-        if self.marks and self.storage.exists(name):
+        if self.sought.marks and self.storage.exists(name):
             self._filter(name)
 
-    def text_sets(self) -> None:
-        """Prompts, demonstrations and texts that runs were given: a run makes them again from the file of the user."""
-        if not self.marks:
-            return
-        for file in self.storage.list("texts"):
-            name = f"texts/{file}"
-            if name.endswith(".parquet") and any(map(self._row_is_forgotten, self._table(name).iter_rows(named=True))):
-                self.found.places.append(name)
-                if self.write:
-                    remove(self.storage, name)
+    def text_sets(self, replaced: Replaced) -> None:
+        """Text sets, and answers to their prompts: a run makes them again from the file of the user."""
+        for name in sorted({*text_sets_with(self.storage, self.sought), *replaced.text_sets}):
+            self.found.places.append(name)
+            if self.write:
+                remove(self.storage, name)
 
     def kept(self, replaced: Replaced) -> None:
         """Whatever steps kept of the batches, under every digest these ever had, and what killed writers left."""
@@ -177,10 +174,9 @@ class _Cleaner:
             return line
         if row is None:
             return line
-        texts = [text for text in _texts_in(row) if self._is_marked(text)]
-        if not texts and not any(text in self.labelers for text in _texts_in(row)):
+        # A text may stand inside a longer one: an answer in a transcript, a field in a cell of JSON.
+        if not self.sought.in_tree(row) and self.scrubber.tree(row) == row:
             return line
-        self.found.texts.update(texts)
         self.found.quarantined += 1
         return json.dumps({"place": content.get("place"), "reason": FORGOTTEN_ROW, "row": None}).encode()
 
@@ -191,50 +187,20 @@ class _Cleaner:
             return False
         if record.user is not None and record.user in self.labelers:
             return True
-        if not self.marks:
+        if not self.sought.marks:
             return False
         hashes = (record.prompt_hash, record.response_hash)
-        if not self.marks.isdisjoint(text_mark(self.key, digest) for digest in hashes):
-            return True
-        texts = [record.response or "", *(turn.get("content", "") for turn in record.prompt or [])]
-        return any(self._is_marked(text) for text in texts)
-
-    def _row_is_forgotten(self, row: dict[str, Any]) -> bool:
-        turns = [(turn["role"], turn["content"]) for turn in row["prompt"] or []]
-        texts = [*(content for _, content in turns), row["response"] or ""]
-        found = [text for text in texts if self._is_marked(text)]
-        self.found.texts.update(found)
-        return bool(found) or (bool(turns) and prompt_mark(self.key, turns) in self.marks)
-
-    def _is_marked(self, text: str) -> bool:
-        return bool(self.marks) and not self.marks.isdisjoint(marks_of(self.key, text))
+        known = not self.sought.marks.isdisjoint(text_mark(self.sought.key, digest) for digest in hashes)
+        prompt = [{"role": turn.get("role", ""), "content": turn.get("content", "")} for turn in record.prompt or []]
+        return self.sought.in_row({"prompt": prompt, "response": record.response}) or known
 
     def _filter(self, name: str) -> None:
-        frame = self._table(name)
-        gone = [self._row_is_forgotten(row) for row in frame.iter_rows(named=True)]
+        frame = read_table(self.storage, name)
+        gone = [self.sought.in_row(row) for row in frame.iter_rows(named=True)]
         if any(gone):
             self._replace(name, frame.filter(~pl.Series(gone, dtype=pl.Boolean)))
-
-    def _table(self, name: str) -> pl.DataFrame:
-        try:
-            return pl.read_parquet(io.BytesIO(self.storage.read(name)))
-        except pl.exceptions.PolarsError as error:
-            raise BadInputError(f"{self.storage.path(name)}: cannot be read: {error}; restore it") from error
 
     def _replace(self, name: str, frame: pl.DataFrame) -> None:
         self.found.places.append(name)
         if self.write:
             self.storage.write(name, parquet(frame))
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    """Every text in a JSON tree, names included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            yield name
-            yield from _texts_in(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _texts_in(part)
