@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 
 from rewardloop.feedback.forgotten import read_forgotten
+from rewardloop.feedback.text_sets import TEXTS, keep_text_set
 from rewardloop.operation.forget import Subject
 from rewardloop.tracking.connection import connect
 from tests.forgetting import HERS, KEY, TEXT, WHO, Dying, Killed, dying, fill, held, settings_of
@@ -43,6 +45,7 @@ def test_killed_at_any_change_it_ends_the_same_and_readers_see_one_or_the_other(
 ) -> None:
     subject = Subject(labelers=frozenset({HERS}), texts=frozenset({hashlib.sha256(TEXT.encode()).hexdigest()}))
     first = fill(tmp_path, settings_of(tmp_path), connect(None, tmp_path / "tracking", 5))
+    keep_text_set(first.store.storage, pl.DataFrame([{"prompt": [], "response": TEXT, "key": "k"}], schema=TEXTS))
     shutil.copytree(tmp_path / "store", tmp_path / "kept")
     old = {one.digest for one in first.store.batches()}
     first.forget(subject)

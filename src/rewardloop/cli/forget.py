@@ -19,7 +19,6 @@ from rewardloop.errors import BadInputError
 if TYPE_CHECKING:
     from rewardloop.operation.forget import ForgetReport, Subject
 
-_PSEUDONYM = re.compile(r"l_[0-9a-f]{16}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -91,10 +90,11 @@ def _checked_id(labeler: str) -> str:
 
 
 def _subject(labelers: list[str], texts: list[str]) -> "Subject":
+    from rewardloop.feedback.pseudonyms import is_pseudonym
     from rewardloop.operation.forget import Subject
 
     for one in labelers:
-        if not _PSEUDONYM.fullmatch(one):
+        if not is_pseudonym(one):
             raise BadInputError(
                 f"--pseudonym {one!r}: is no pseudonym; expected l_ and 16 hex digits. An id goes to --labeler"
             )

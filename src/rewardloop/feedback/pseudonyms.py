@@ -1,13 +1,15 @@
 """Labeler ids become keyed pseudonyms before anything is written.
 
 In: an id and a secret key. Out: ``l_`` and 16 hex digits of HMAC-SHA256. The same key gives the same pseudonym, so
-labelers can be told apart across batches; without the key an id cannot be tested by hashing guesses.
+labelers can be told apart across batches; without the key an id cannot be tested by hashing guesses. A pseudonym
+stays as it is, so that whoever comes back with an export is who he was.
 """
 
 import hashlib
 import hmac
 import math
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from rewardloop.storage import Storage
 KEY_VARIABLE, KEY_FILE = "REWARDLOOP_LABELER_KEY", "labeler.key"
 """Where the key of a store is found: the variable first, then the file in ``home``."""
 _SHORTEST_KEY = 16
+_PSEUDONYM = re.compile(r"l_[0-9a-f]{16}")
 
 
 def store_key(home: str | Path) -> bytes:
@@ -53,8 +56,13 @@ def _checked(key: bytes, origin: str) -> bytes:
 
 
 def pseudonym(key: bytes, labeler: str) -> str:
-    """``l_`` and 64 bits of HMAC-SHA256 as hex."""
-    return f"l_{_mac(key, labeler)[:16]}"
+    """``l_`` and 64 bits of HMAC-SHA256 as hex; what has that form already came from a store, and stays."""
+    return labeler if is_pseudonym(labeler) else f"l_{_mac(key, labeler)[:16]}"
+
+
+def is_pseudonym(text: str) -> bool:
+    """Whether ``text`` has the form of a pseudonym, under whichever key."""
+    return _PSEUDONYM.fullmatch(text) is not None
 
 
 def keyed_hash(key: bytes, text: str) -> str:

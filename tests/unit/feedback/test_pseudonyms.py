@@ -18,6 +18,13 @@ def test_a_pseudonym_is_a_keyed_hash() -> None:
     assert pseudonym(b"yek", "anna") != pseudonym(b"key", "anna")
 
 
+def test_a_pseudonym_stays_as_it_is() -> None:
+    made = pseudonym(b"key", "anna")
+    assert pseudonym(b"key", made) == pseudonym(b"yek", made) == made
+    for other in (made.upper(), f"{made}0", made[:-1], f"{made}\n"):
+        assert pseudonym(b"key", other) != other
+
+
 def test_the_key_file_is_made_once_and_private(tmp_path: Path) -> None:
     path = tmp_path / "home" / "labeler.key"
     key = labeler_key(None, path)

@@ -1,16 +1,24 @@
-"""A forgotten text goes from wherever it stands: a prompt from what quotes it, an answer from a transcript's row."""
+"""A forgotten text goes from wherever it stands: a prompt from what quotes it, an answer from a transcript's row.
+
+Nor does a labeler hide behind the pseudonym under which an export has her.
+"""
 
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from rewardloop.evidence import RunRecord
+from rewardloop.feedback import ingest_large
 from rewardloop.feedback.ingest import ingest
+from rewardloop.feedback.pseudonyms import pseudonym
+from rewardloop.feedback.rewriting import group_of
 from rewardloop.operation.forget import Subject
 from rewardloop.records import prompt_key, text_digest
+from rewardloop.tables import canonical_json
 from rewardloop.tracking.connection import connect
-from tests.forgetting import KEY, TEXT, Place, fill, held, row, settings_of, write_rows
+from tests.forgetting import HERS, KEY, TEXT, WHO, Place, fill, held, row, settings_of, write_rows
 
 QUESTION = "What did number eight say to number nine about all of this?"
 INSTRUCTION = "You are the helpful assistant of a firm that sells bicycles."
@@ -23,6 +31,11 @@ def place(tmp_path: Path) -> Place:
 
 def _asked(number: int, turns: list[tuple[str, str]]) -> dict[str, object]:
     return row(number) | {"prompt": [{"role": role, "content": content} for role, content in turns]}
+
+
+def _labelers(place: Place) -> set[str]:
+    frames = [place.store.read_batch(batch.digest) for batch in place.store.batches()]
+    return {label["labeler"] for frame in frames for labels in frame["labels"] for label in labels}
 
 
 def _write_run(place: Place, evidence: object) -> Path:
@@ -85,3 +98,19 @@ def test_a_transcript_in_quarantine_loses_the_text_inside(place: Place, what: st
     rows.append({"chosen": _transcript("Something new?", "Yes."), "rejected": _transcript("Something new?", "No.")})
     ingest([write_rows(path, [*rows, bad])], place.store, place.settings, key=KEY)
     assert held(place.folder / "store", text) == []
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_what_came_back_from_an_export_is_known_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    if large:
+        monkeypatch.setattr(ingest_large, "LARGE", 1)
+    stored = pl.concat([place.store.read_batch(batch.digest) for batch in place.store.batches()])
+    exported = [json.loads(canonical_json(group_of(one))) for one in stored.iter_rows(named=True)]
+    assert place.ingest("exported.jsonl", exported) is None
+    assert place.ingest("with more.jsonl", [*exported, row(40)]) is not None
+    place.ingest("renamed.jsonl", [one | {"segment": "from elsewhere"} for one in exported])
+    assert HERS in _labelers(place)
+    place.forget(Subject(labelers=frozenset({pseudonym(KEY, WHO)})))
+    assert _labelers(place) == {pseudonym(KEY, "bob"), pseudonym(KEY, "cleo")}
