@@ -5,6 +5,7 @@ A mark is of a text or of a whole prompt, and a user's file may have both in one
 form that importers know.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,16 +67,25 @@ class ForgottenTexts:
         return any([self.is_prompt(turns), *map(self.is_text, texts)])
 
     def in_raw(self, text: str) -> bool:
-        """Whether a text of a user's file is one, is a prompt of one turn, or is a transcript that has one."""
+        """Whether a text of a user's file is one, a prompt of one turn, or a transcript or JSON that has one."""
         if not self.marks:
             return False
-        return any([self.is_text(text), self.is_prompt([("user", text)]), self._in_turns(_turns_of(text))])
+        parts = [self._in_turns(_turns_of(text)), self._in_cell(text)]
+        return any([self.is_text(text), self.is_prompt([("user", text)]), *parts])
 
     def in_tree(self, value: Any) -> bool:
         """Whether a JSON tree of a user's file holds one, names included."""
         if not self.marks:
             return False
         return any([*map(self.in_raw, texts_in(value)), *map(self.is_prompt, _prompts_in(value))])
+
+    def _in_cell(self, text: str) -> bool:
+        if text[:1] not in ("[", "{"):
+            return False
+        try:
+            return self.in_tree(json.loads(text))
+        except (json.JSONDecodeError, RecursionError):
+            return False  # no JSON, or nested deeper than any importer reads
 
     def _in_turns(self, turns: _Turns) -> bool:
         return any([*map(self.is_prompt, _prompts_of(turns)), *(self.is_text(content) for _, content in turns)])

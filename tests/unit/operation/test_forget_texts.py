@@ -100,6 +100,14 @@ def test_a_transcript_in_quarantine_loses_the_text_inside(place: Place, what: st
     assert held(place.folder / "store", text) == []
 
 
+def test_a_cell_of_json_in_quarantine_loses_the_text_inside(place: Place) -> None:
+    text = 'It was "so" and\nso.'
+    bad = row(60) | {"responses": json.dumps([{"response_id": "a", "content": text}])}
+    place.ingest("cells.jsonl", [*(row(n) for n in range(61, 65)), bad])
+    (report,) = place.forget(Subject(texts=frozenset({text_digest(text)})))
+    assert report.quarantined == 1
+
+
 @pytest.mark.parametrize("large", [False, True])
 def test_what_came_back_from_an_export_is_known_again(
     place: Place, monkeypatch: pytest.MonkeyPatch, large: bool
