@@ -83,7 +83,7 @@ def where_it_is_left(
     if replaced.text_sets:
         left.append(
             f"MLflow runs of policies in the experiment {settings.organization}: tables and pages logged there may "
-            f"quote {', '.join(replaced.text_sets)}; remove their artifacts in MLflow"
+            f"quote what was forgotten of {', '.join(replaced.text_sets)}; remove their artifacts in MLflow"
         )
         left.append("the files that align.prompts, sft.demonstrations and policy_evaluation name: take it out of them")
     left += _files(store, replaced)
