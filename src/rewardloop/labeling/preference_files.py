@@ -2,7 +2,8 @@
 
 In: rows of the store's batches. Out: rows of the file, always the same for the same feedback, and counts of what the
 format cannot carry. Preference data has one better and one worse answer per row: labels are voted on (``majority``), or
-each says its own rows (``labels``).
+each says its own rows (``labels``). A row cannot say who judged: where people judged a pair only they
+are heard.
 """
 
 from collections import Counter
@@ -27,6 +28,8 @@ TURNS = "pairs whose prompt is more than one user's message: take trl-conversati
 READ_OTHERWISE = "pairs whose texts would be read as transcripts: take trl-conversational"
 SEVERAL = "pairs of several labels, of which one row is left"
 RATINGS = "pairs of ratings, of which the difference is left as margin, and not the scores"
+BESIDE_PEOPLE = "labels of models or programs on pairs that people judged: only people's are in the rows"
+NO_PERSON = "pairs that models or programs alone judged: their rows do not say so"
 TIE_MARGIN = "pairs with a majority that ratings do not share: written without margin"
 
 
@@ -74,7 +77,8 @@ def preference_pairs(same: Sequence[FeedbackGroup], criterion: str, rule: Rule, 
     Args:
         same: groups of equal content, from one batch or several.
         criterion: labels on others are counted and left.
-        rule: one row for each pair with a majority, or one for each label that prefers one of two answers.
+        rule: one row for each pair with a majority, or one for each label that prefers one of two answers. Labels of
+            models and programs are heard only on pairs that no person judged, by either rule.
         counts: what cannot be carried is added to it.
     """
     judged = [group for group in same if group.sampling != "control"]
@@ -91,9 +95,10 @@ def preference_pairs(same: Sequence[FeedbackGroup], criterion: str, rule: Rule, 
         counts[NO_LABEL] += len(judged)
         return
     for one, other in combinations(texts, 2):
-        found = [
-            (label, values[one] - values[other]) for label, values in opinions if one in values and other in values
-        ]
+        found = _heard(
+            [(label, values[one] - values[other]) for label, values in opinions if one in values and other in values],
+            counts,
+        )
         if rule == "majority":
             yield from _majority(prompt, one, other, found, counts)
         else:
@@ -113,6 +118,16 @@ def _opinions(
                 continue
             sign = -1 if isinstance(label, Ranking) else 1
             yield label, {texts[name]: sign * value for name, value in label.values().items()}
+
+
+def _heard(found: list[tuple[Label, float]], counts: Counter[str]) -> list[tuple[Label, float]]:
+    """People's labels on a pair where there are such, else those of models and programs."""
+    people = [(label, difference) for label, difference in found if label.labeler_kind == "human"]
+    if people:
+        counts[BESIDE_PEOPLE] += len(found) - len(people)
+        return people
+    counts[NO_PERSON] += bool(found)
+    return found
 
 
 def _majority(

@@ -90,6 +90,42 @@ def test_each_label_can_have_rows_of_its_own(tmp_path: Path) -> None:
     assert [count for reason, count in done.not_carried.items() if "ties" in reason] == [1]
 
 
+def of_judge(label: dict[str, Any], kind: str = "model") -> dict[str, Any]:
+    return label | {"labeler": f"{kind}:{label['labeler']}", "labeler_kind": kind}
+
+
+@pytest.mark.parametrize("rule", ["majority", "labels"])
+def test_models_and_programs_have_no_vote_where_people_judged(tmp_path: Path, rule: str) -> None:
+    against = [of_judge(choice("two", "one", who)) for who in ("j1", "j2")]
+    against.append(of_judge({"kind": "rating", "labeler": "r", "scores": {"one": 0, "two": 1}}, "signal"))
+    mixed = [
+        group("v", [choice("one", "two", "w1"), *against]),
+        group("tie", [{"kind": "ranking", "labeler": "w1", "ranks": {"one": 1, "two": 1}}, *against]),
+    ]
+    rows, done = written([*mixed, VOTES | {"labels": against}], tmp_path / "a.jsonl", rule=rule)
+    assert rows == [{"prompt": "question v", "chosen": "one of v", "rejected": "two of v"}]
+    said = {reason.partition(":")[0]: count for reason, count in done.not_carried.items()}
+    assert said["labels of models or programs on pairs that people judged"] == 9
+    assert said["pairs whose answers are even"] == 1
+    assert "pairs that models or programs alone judged" not in said
+
+
+def test_rows_of_models_alone_are_counted(tmp_path: Path) -> None:
+    """People judged the first pair of three, and that one only."""
+    ranks = of_judge({"kind": "ranking", "labeler": "j", "ranks": {"two": 1, "one": 2, "three": 3}})
+    rows, done = written([group("v", [choice("one", "two", "w1"), ranks])], tmp_path / "a.jsonl")
+    assert {(row["chosen"], row["rejected"]) for row in rows} == {
+        ("one of v", "two of v"),
+        ("one of v", "three of v"),
+        ("two of v", "three of v"),
+    }
+    said = {reason.partition(":")[0]: count for reason, count in done.not_carried.items()}
+    assert said == {
+        "labels of models or programs on pairs that people judged": 1,
+        "pairs that models or programs alone judged": 2,
+    }
+
+
 def test_ratings_give_margins_and_parquet_has_the_column_only_then(tmp_path: Path) -> None:
     rows, done = written([RATED, VOTES], tmp_path / "a.jsonl")
     assert {row["chosen"]: row.get("margin") for row in rows} == {"one of s": 3.5, "one of v": None}
