@@ -12,11 +12,10 @@ from rewardloop.evidence import DividedPair, Estimate
 from rewardloop.preferences import groups as grouping
 from rewardloop.preferences.acceptability import acceptability
 from rewardloop.preferences.answers import Answers, labeler_kinds, unfold
-from rewardloop.preferences.consensus import consensus
 from rewardloop.preferences.divided import divided_pairs
 from rewardloop.preferences.model_labelers import NOT_BY_PEOPLE, UNTRUSTED, of_people
 from rewardloop.preferences.one_labeler import one_labeler
-from rewardloop.preferences.opinions import Opinions, gather
+from rewardloop.preferences.opinions import Opinions, gather, judged_pairs
 from rewardloop.preferences.segments import OTHER_SEGMENT, check_segments, weigh_segments
 from rewardloop.preferences.splits import HELD_OUT, place_rows
 from rewardloop.records import SPLITS
@@ -104,14 +103,12 @@ def build(
         known=known,
     )
     cast = opinions.people
-    pairs = consensus(candidates, opinions.votes, opinions.values).filter(
-        pl.col("comparisons") >= preferences.min_votes
-    )
+    by_people, pairs = judged_pairs(candidates, opinions, preferences.min_votes)
     pairs, unjudged = _trusted(pairs, opinions.trust, preferences)
 
-    rated = of_people(on_criterion.filter(kind="rating"))
+    rated = of_people(on_criterion).filter(kind="rating")
     ratings = rated.group_by("answer").agg(pl.col("value").mean().alias("rating")).sort("answer")
-    came_together = pairs.filter(pl.col("bunch") < len(taken.groups))
+    came_together = by_people.filter(pl.col("bunch") < len(taken.groups))
     accepted, source = acceptability(
         of_people(taken.values),
         ratings,
@@ -127,7 +124,7 @@ def build(
         .join(labeler_kinds(taken.values, "answer"), on="answer", how="left")
         .with_columns(pl.col("labels").fill_null(0))
     )
-    divided, documents = divided_pairs(pairs, cast.join(opinions.names, on="who", how="left"), answers)
+    divided, documents = divided_pairs(by_people, cast.join(opinions.names, on="who", how="left"), answers)
     # Answers of the calibration split are compared only to tell which are acceptable.
     pairs = pairs.filter(pl.col("split") != "calibration")
     answers = _explain(answers, pairs, unjudged, preferences)

@@ -1,8 +1,8 @@
 """Models and programs as labelers beside people: how far they agree with people, and what their votes count for that.
 
 In: people's weighted votes, and those of the others. Out: one line and one weight per model or program. Where nobody of
-the two kinds is missing, people's reliability, ratings and verdicts are taken from people alone; what no person judged
-is trained on by the weight of who did, and not evaluated on.
+the two kinds is missing, people's reliability, ratings, verdicts and held-out pairs are taken from people alone; what
+no person judged is trained on by the weight of who did, and not evaluated on.
 """
 
 from typing import NamedTuple
@@ -55,13 +55,15 @@ def machines(values: pl.DataFrame) -> pl.DataFrame:
 
 
 def of_people(values: pl.DataFrame) -> pl.DataFrame:
-    """``values`` without those of models and programs where people gave some of the same kind on the same criterion."""
-    key = ["kind", "criterion"]
+    """``values`` without those of models and programs on criteria that people judged, in whatever way.
+
+    Where people compared answers and a model rated them, its ratings must not be taken for people's.
+    """
     if values.select(_PEOPLE.all()).item():
         return values
-    asked = values.filter(_PEOPLE).select(key).unique()
+    asked = values.filter(_PEOPLE)["criterion"].unique()
     return pl.concat(
-        [values.filter(_PEOPLE), values.filter(~_PEOPLE).join(asked, on=key, how="anti", maintain_order="left")]
+        [values.filter(_PEOPLE), values.filter(~_PEOPLE & ~pl.col("criterion").is_in(asked.implode()))]
     )
 
 

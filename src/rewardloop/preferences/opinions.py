@@ -15,7 +15,10 @@ from rewardloop.preferences.labelers import judge_labelers
 from rewardloop.preferences.model_labelers import BesidePeople, beside_people, machines
 from rewardloop.preferences.reliability import reliability, weigh
 from rewardloop.preferences.segments import between_segments
+from rewardloop.preferences.splits import HELD_OUT
 from rewardloop.preferences.superiority import on_one_scale, rating_levels, standardized
+
+NO_PERSON = "no person judged: these are labels of models or programs"
 
 
 class Opinions(NamedTuple):
@@ -66,7 +69,9 @@ def gather(
         return _as_known(pairs, values, known)
     others = machines(values)
     if others.is_empty():
-        return _gather(pairs, answers, values, everybody=everybody, settings=settings, seed=seed)
+        found = _gather(pairs, answers, values, everybody=everybody, settings=settings, seed=seed)
+        nobody = len(values) > 0 and not values.select((pl.col("labeler_kind") == "human").any()).item()
+        return found._replace(words=f"{found.words}; {NO_PERSON}") if nobody else found
     people = _gather(
         pairs,
         answers,
@@ -81,6 +86,31 @@ def gather(
         cast, theirs, others, values=values, pairs=pairs, settings=models or ModelLabelerSettings(), seed=seed
     )
     return _together(people, cast.join(people.votes, on="who", how="anti"), theirs, found, values)
+
+
+def judged_pairs(candidates: pl.DataFrame, opinions: Opinions, min_votes: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """``consensus`` of people alone, and of everybody; the same where nobody but people judged, or none of them did.
+
+    A held-out pair that people judged stays as people judged it, also among everybody's: what the gate asks is what
+    people prefer, and several models that err alike would outvote a person.
+
+    Args:
+        candidates: a, b, split.
+        opinions: of ``gather`` on the same candidates.
+        min_votes: comparisons that a pair needs.
+    """
+    enough = pl.col("comparisons") >= min_votes
+    by_people = consensus(candidates, opinions.people, opinions.values).filter(enough)
+    if opinions.trust is None:
+        return by_people, by_people
+    by_all = consensus(candidates, opinions.votes, opinions.values).filter(enough)
+    held_out, nobodys = pl.col("split").is_in(HELD_OUT), opinions.trust.select("a", "b")
+    parts = [
+        by_people.filter(held_out),
+        by_all.filter(held_out).join(nobodys, on=["a", "b"], how="semi"),
+        by_all.filter(~held_out),
+    ]
+    return by_people, pl.concat(parts).sort("a", "b")
 
 
 def _without(values: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:

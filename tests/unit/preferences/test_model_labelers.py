@@ -16,11 +16,13 @@ from rewardloop.preferences.model_labelers import (
     UNTRUSTED,
     feedback_of_people,
 )
+from rewardloop.preferences.opinions import NO_PERSON
 from rewardloop.records import FeedbackGroup
 from tests.unit.preferences.feedback import choice, frame, group, ranking, rating
 
 TRAIN = SplitSettings(train=1.0, validation=0, calibration=0, test=0)
 TEST = SplitSettings(train=0, validation=0, calibration=0, test=1.0)
+CALIBRATION = SplitSettings(train=0, validation=0, calibration=1.0, test=0)
 PEOPLE = ("ann", "ben", "cem")
 
 
@@ -110,6 +112,67 @@ def test_pairs_that_no_person_judged_are_not_evaluated_on_unless_wanted() -> Non
     assert len(built(groups, splits=TEST, model_labelers={"held_out": True}).pairs) == 50
 
 
+def outvoted(count: int = 60, wrong: int = 6) -> list[FeedbackGroup]:
+    """One person of three says in each pair that A is better; four models that count say of some that B is."""
+    models = ("m1", "m2", "m3", "m4")
+    return [
+        group(
+            [f"A{i}", f"B{i}"],
+            [choice("a", "b", who=PEOPLE[i % 3])]
+            + [by(who, choice(*("ba" if i < wrong else "ab"))) for who in models],
+            prompt=f"Q{i}",
+        )
+        for i in range(count)
+    ]
+
+
+def test_models_that_err_alike_turn_no_pair_that_is_evaluated_on() -> None:
+    result = built(outvoted(), splits=TEST, model_labelers={"weight": 0.7})
+    assert len(result.pairs) == 60
+    assert set(firsts(result)) == {1.0}
+    assert set(result.pairs["votes"].to_list()) == {1.0}
+    # They do have a vote in training.
+    mixed = built(outvoted(), model_labelers={"weight": 0.7})
+    assert sum(p < 0.5 for p in firsts(mixed)) == 6
+
+
+def firsts(result: Preferences) -> list[float]:
+    """P(A is better than B) of each pair."""
+    named = result.pairs.join(result.items.select(a="item", first="response"), on="a")
+    return [row["p"] if row["first"][0] == "A" else 1 - row["p"] for row in named.iter_rows(named=True)]
+
+
+@pytest.mark.parametrize("splits", [CALIBRATION, TEST, TRAIN])
+def test_models_that_err_alike_do_not_decide_what_is_acceptable(splits: SplitSettings) -> None:
+    items = built(outvoted(), splits=splits, model_labelers={"weight": 0.7}).items
+    assert len(items) == 120
+    assert (items["acceptable"] == items["response"].str.starts_with("A")).all()
+
+
+def test_pairs_that_divide_people_are_shown_as_people_judged_them() -> None:
+    labels = [choice("a", "b", who="ann"), choice("b", "a", who="ben"), by("m", choice("a", "b"))]
+    groups = [group([f"A{i}", f"B{i}"], labels, prompt=f"Q{i}") for i in range(3)]
+    assert {pair.p for pair in built(groups).divided} == {0.5}
+
+
+def test_where_people_compare_a_models_ratings_are_not_taken_for_theirs() -> None:
+    groups = [
+        group([f"A{i}", f"B{i}"], [choice("a", "b", who="ann"), by("m", rating(a=2, b=9))], prompt=f"Q{i}")
+        for i in range(30)
+    ]
+    result = built(groups, splits=CALIBRATION, acceptable_rating=5.0)
+    assert result.acceptability == "won more than half of its comparisons"
+    assert result.items["rating"].null_count() == 60
+    assert (result.items["acceptable"] == result.items["response"].str.starts_with("A")).all()
+
+
+def test_what_is_acceptable_is_never_said_by_models_where_people_judged_others() -> None:
+    """Not even with ``held_out``, which is about the pairs that are evaluated on."""
+    result = built(judged(40, 1.0, alone=10), splits=CALIBRATION, model_labelers={"held_out": True})
+    assert len(result.items) == 80
+    assert sum(result.left_out.values()) == 10
+
+
 def test_where_no_person_judged_models_are_labelers_like_any_others() -> None:
     groups = [
         group([f"A{i}", f"B{i}"], [by(who, choice("a", "b")) for who in PEOPLE], prompt=f"Q{i}") for i in range(20)
@@ -118,6 +181,8 @@ def test_where_no_person_judged_models_are_labelers_like_any_others() -> None:
     assert len(result.pairs) == 20
     assert set(result.pairs["weight"].to_list()) == {1.0}
     assert line_of(result, "ann").alpha_with_people is None
+    assert result.opinions.words.endswith(NO_PERSON)
+    assert NO_PERSON not in built(judged(20, 1.0)).opinions.words
 
 
 def test_peoples_reliability_does_not_depend_on_models() -> None:
