@@ -78,7 +78,8 @@ def judge(
     if judged.asked and judged.asked.unasked:
         raise RewardloopError(
             f"judge: stopped before judge.max_cost ({settings.judge.max_cost:g}) was exceeded; "
-            f"{judged.asked.unasked:,} questions were not asked. What was answered is kept: run the same again to go on"
+            f"{len(judged.asked.unasked):,} questions were not asked. What was answered is kept: run the same again to "
+            "go on"
         )
 
 

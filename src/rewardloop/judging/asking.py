@@ -29,8 +29,8 @@ class Asked:
     """Answers that were there already."""
     again: int = 0
     """Answers that could not be read."""
-    unasked: int = 0
-    """Questions that the budget left no room for."""
+    unasked: set[int] = field(default_factory=set)
+    """Numbers of the questions that the budget left no room for."""
 
 
 def ask_all(
@@ -73,7 +73,7 @@ def ask_all(
                     asked.left_out[str(reason)] += 1
             except BudgetSpentError:
                 with lock:
-                    asked.unasked += 1
+                    asked.unasked.add(number)
             except BaseException as error:  # of a thread: the caller raises it
                 with lock:
                     errors.append(error)

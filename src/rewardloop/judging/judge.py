@@ -20,7 +20,7 @@ from rewardloop.records import FeedbackGroup
 
 ALONE = "groups with one answer: nothing to compare it with"
 NO_VERDICT = "groups about which the judge said nothing that can be used"
-UNASKED = "groups that the budget left no room for"
+UNASKED = "groups that the budget left no room for, whole or in part"
 
 
 @dataclass
@@ -89,8 +89,13 @@ def judge_items(
     verdicts: dict[int, dict[_Place, Verdict | float | None]] = {}
     for place, verdict in zip(places, asked.verdicts, strict=True):
         verdicts.setdefault(place.item, {})[place] = verdict
+    # Half of a group's labels now would be there twice when the rest is asked about.
+    unasked = {places[number].item for number in asked.unasked}
+    if unasked:
+        judged.left_out[UNASKED] = len(unasked)
     for number, item in enumerate(items):
-        _label(item, verdicts.get(number), settings, judged)
+        if number not in unasked:
+            _label(item, verdicts.get(number), settings, judged)
     return judged
 
 
@@ -121,8 +126,7 @@ def _label(
     who = {"labeler": judged.labelers[0], "labeler_kind": "model", "criterion": settings.criterion}
     made = _ratings(item, verdicts, settings) if settings.kind == "rating" else _choices(item, verdicts, judged)
     if not made:
-        spent = judged.asked is not None and judged.asked.unasked
-        judged.left_out[UNASKED if spent else NO_VERDICT] += 1
+        judged.left_out[NO_VERDICT] += 1
         return
     judged.labels += len(made)
     judged.groups.append(item.labeled([who | label for label in made]))

@@ -66,7 +66,7 @@ def acceptability(
 
 _NOTHING = {
     "labels": "no answer has a majority of `acceptable` labels; ingest some",
-    "ratings": "no answer has a rating on the trained criterion (where people judged it, models' do not count); ingest some",
+    "ratings": "no answer has a rating on the trained criterion (of people, where they judged it); ingest some",
     "comparisons": "no answer won or lost most of its comparisons within a group; ingest some",
 }
 

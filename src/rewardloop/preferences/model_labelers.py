@@ -62,9 +62,7 @@ def of_people(values: pl.DataFrame) -> pl.DataFrame:
     if values.select(_PEOPLE.all()).item():
         return values
     asked = values.filter(_PEOPLE)["criterion"].unique()
-    return pl.concat(
-        [values.filter(_PEOPLE), values.filter(~_PEOPLE & ~pl.col("criterion").is_in(asked.implode()))]
-    )
+    return pl.concat([values.filter(_PEOPLE), values.filter(~_PEOPLE & ~pl.col("criterion").is_in(asked.implode()))])
 
 
 def feedback_of_people(feedback: pl.DataFrame) -> pl.DataFrame:

@@ -130,6 +130,22 @@ def test_the_budget_ends_with_words_and_what_is_done(tmp_path: Path) -> None:
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
 
 
+def test_going_on_after_an_empty_budget_labels_nothing_twice(tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    rows = [{"prompt": f"Q{i}", "responses": [f"calm {i}", f"lively {i}!", f"loud {i}!!"]} for i in range(3)]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    priced = {"judge.price_input": 0, "judge.price_output": 1000, "judge.concurrent": 1}
+    with judging() as server:
+        with pytest.raises(RewardloopError, match=r"stopped before judge\.max_cost"):
+            run(tmp_path, str(file), "--ingest", **of(server), **priced, **{"judge.max_cost": 0.6})
+        run(tmp_path, str(file), "--ingest", **of(server), **priced, **{"judge.max_cost": 10})
+    store = FeedbackStore.open(str(tmp_path / "store"))
+    read = [store.read_batch(batch.digest) for batch in store.batches()]
+    assert len(read) == 2
+    records = {row["record"]: row for frame in read for row in frame.iter_rows(named=True)}
+    assert [len(row["labels"]) for row in records.values()] == [3, 3, 3]
+
+
 def test_the_key_is_in_no_message_and_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", SECRET)
     with judging(lambda *_: failure(403, f"who is {SECRET}?")) as server:

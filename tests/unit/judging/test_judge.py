@@ -161,11 +161,32 @@ def test_the_budget_stops_cleanly_and_the_next_run_goes_on(tmp_path: Path) -> No
         judged = run(server, items, tmp_path, concurrent=3, **price)
         assert judged.asked is not None
         assert len(server.asked) == 9  # 8 cost 0.08, and 0.08 + 0.512 still fits
-        assert judged.asked.unasked == 11
+        assert len(judged.asked.unasked) == 11
         assert len(judged.groups) + judged.left_out[UNASKED] == 10
         rest = run(server, items, tmp_path, **price | {"max_cost": 10})
     assert len(server.asked) == 20
     assert len(rest.groups) == 10
+
+
+@pytest.mark.parametrize("kind", ["pairwise", "rating"])
+def test_a_group_that_was_asked_about_in_part_has_no_label_yet(tmp_path: Path, kind: str) -> None:
+    """The first two answers are judged when the budget ends; as labels of their own they would be there twice."""
+    items = [item("a", "b!", "c!!", prompt="Q"), item("d", "e!", prompt="R")]
+    price = {"price_input": 0, "price_output": 1_000, "concurrent": 1, "kind": kind}  # 0.512 reserved, 0.01 paid
+    with judging() as server:
+        judged = run(server, items, tmp_path, **price, max_cost=0.525)
+        assert len(server.asked) == 2
+        assert (judged.groups, judged.labels, judged.compared, judged.decided) == ([], 0, 0, 0)
+        assert judged.left_out == {UNASKED: 2}
+        rest = run(server, items, tmp_path, **price, max_cost=10)
+    assert [len(labels) for labels in labels_of(rest)] == ([3, 1] if kind == "pairwise" else [1, 1])
+
+
+def test_why_a_group_has_no_label_is_told_by_its_own_questions(tmp_path: Path) -> None:
+    price = {"price_input": 0, "price_output": 1_000, "concurrent": 1, "ask_again": 0, "max_cost": 0.525}
+    with judging(lambda *_: completion("Both are fine.")) as server:
+        judged = run(server, [item("a", "b!"), item("d", "e!", prompt="R")], tmp_path, **price)
+    assert judged.left_out == {f"questions {UNREAD}": 2, NO_VERDICT: 1, UNASKED: 1}
 
 
 def test_requests_go_out_side_by_side_and_labels_keep_the_items_order(tmp_path: Path) -> None:

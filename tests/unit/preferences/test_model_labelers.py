@@ -118,8 +118,7 @@ def outvoted(count: int = 60, wrong: int = 6) -> list[FeedbackGroup]:
     return [
         group(
             [f"A{i}", f"B{i}"],
-            [choice("a", "b", who=PEOPLE[i % 3])]
-            + [by(who, choice(*("ba" if i < wrong else "ab"))) for who in models],
+            [choice("a", "b", who=PEOPLE[i % 3])] + [by(who, choice(*("ba" if i < wrong else "ab"))) for who in models],
             prompt=f"Q{i}",
         )
         for i in range(count)
