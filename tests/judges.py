@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def completion(text: str | None, *, finish: str = "stop", tokens: tuple[int, int] | None = (100, 10)) -> Reply:
+def completion(text: str | None, *, finish: str | None = "stop", tokens: tuple[int, int] | None = (100, 10)) -> Reply:
     """A well-formed answer."""
     tree: dict[str, Any] = {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": finish}]}
     if tokens:

@@ -113,10 +113,10 @@ def _ask(
             with lock:
                 asked.from_cache += 1
         # A line that was cut may say 1 where the judge meant 10.
-        verdict = question.read(answer.text) if answer.finished else None
+        verdict = question.read(answer.text) if answer.cut is None else None
         if verdict is not None:
             return verdict
-        reason = UNREAD if answer.finished else CUT
+        reason = UNREAD if answer.cut is None else CUT
         with lock:
             asked.again += 1
         question = question.again(answer.text)

@@ -13,10 +13,10 @@ from rewardloop.storage import Storage
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. ``finished``: it came to its own end, so that its last line is whole."""
+    """What came back. ``cut``: why it ends before its own end, in the endpoint's word; None: its last line is whole."""
 
     text: str
-    finished: bool = True
+    cut: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
 
@@ -30,8 +30,10 @@ class AnswerCache:
     def get(self, digest: str) -> Answer | None:
         """The answer to this request; None where there is none that can be read."""
         try:
-            return Answer(**json.loads(self._storage.read(_name(digest))))
-        except (OSError, ValueError, TypeError):
+            known = json.loads(self._storage.read(_name(digest)))
+            # Earlier files say no more than that; what they call unfinished may have ended by a word of its own.
+            return Answer(**known) if known.pop("finished", True) else None
+        except (OSError, ValueError, TypeError, AttributeError):
             return None  # it is asked again, which mends the file
 
     def keep(self, digest: str, answer: Answer) -> Answer:

@@ -20,9 +20,9 @@ from rewardloop.config import JudgeSettings
 from rewardloop.errors import BadInputError, RewardloopError
 from rewardloop.judging.backends import UnanswerableError
 from rewardloop.judging.cache import Answer
-from rewardloop.judging.limits import Budget, Pace
+from rewardloop.judging.limits import Budget, Pace, Usage
 from rewardloop.judging.questions import Question
-from rewardloop.judging.replies import completion, retry_after, said
+from rewardloop.judging.replies import completion, retry_after, said, usage_of
 
 _CONNECT_SECONDS = 5.0
 """A node that takes longer to accept a connection is not there."""
@@ -41,6 +41,10 @@ class _PassingError(Exception):
     def __init__(self, words: str, wait: float | None = None) -> None:
         super().__init__(words)
         self.wait = wait
+
+
+class _TooLargeError(UnanswerableError):
+    """What came is longer than an answer may be, and was paid for."""
 
 
 class _Key(requests.auth.AuthBase):
@@ -110,7 +114,7 @@ class Endpoint:
         # No tokenizer makes more tokens of a text than it has bytes.
         size = sum(len(message["content"].encode()) + _FRAME for message in question.messages)
         most = size, self._settings.max_new_tokens
-        reserved, answer = self.budget.reserve(*most), None
+        reserved, used = self.budget.reserve(*most), None
         try:
             for attempt in stamina.retry_context(
                 on=self._may_pass,
@@ -120,16 +124,20 @@ class Endpoint:
                 wait_max=_LONGEST_PAUSE_SECONDS,
             ):
                 with attempt:
-                    answer = self._ask(body)
-            assert answer is not None
-            return answer
+                    content = self._ask(body)
+            # Whatever it says: an answer that came is paid for.
+            used = usage_of(content)
+            return completion(content)
+        except _TooLargeError:
+            used = Usage()
+            raise
         except _PassingError as error:
             raise RewardloopError(
                 f"{self._where}: did not answer for long ({error}). What was answered is kept: run again when it "
                 "answers, or raise judge.patience_seconds"
             ) from None
         finally:
-            self.budget.release(reserved, answer, most)
+            self.budget.release(reserved, used, most)
 
     @property
     def _where(self) -> str:
@@ -153,7 +161,8 @@ class Endpoint:
             body["temperature"] = settings.temperature
         return body
 
-    def _ask(self, body: Mapping[str, Any]) -> Answer:
+    def _ask(self, body: Mapping[str, Any]) -> bytes:
+        """The body of a whole answer of status 200."""
         self._pace.wait()
         seconds = self._settings.timeout_seconds
         deadline = time.monotonic() + seconds
@@ -173,7 +182,7 @@ class Endpoint:
             ) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _PassingError(self._clean(f"{type(error).__name__}: {error}")) from None
-        return completion(content)
+        return content
 
     def _session(self) -> requests.Session:
         """A session per thread: requests does not promise that one may be shared."""
@@ -191,7 +200,8 @@ class Endpoint:
             parts.append(part)
             left -= len(part)
             if left < 0:
-                raise UnanswerableError(f"an answer of more than {self._settings.max_answer_bytes:,} bytes")
+                words = f"an answer of more than {self._settings.max_answer_bytes:,} bytes"
+                raise _TooLargeError(words) if response.status_code == 200 else UnanswerableError(words)
             if time.monotonic() > deadline:
                 raise requests.ReadTimeout(f"no whole answer within {self._settings.timeout_seconds:g} s")
         return b"".join(parts)

@@ -6,14 +6,20 @@ would be exceeded.
 
 import threading
 import time
-
-from rewardloop.judging.cache import Answer
+from typing import NamedTuple
 
 _MILLION = 1_000_000
 
 
 class BudgetSpentError(Exception):
     """The next request could cost more than is left."""
+
+
+class Usage(NamedTuple):
+    """Tokens of a request that was answered; None where the endpoint does not tell."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 class Pace:
@@ -66,15 +72,16 @@ class Budget:
             self._reserved += most
         return most
 
-    def release(self, reserved: float, answer: Answer | None, most: tuple[int, int]) -> None:
-        """Book what an answer cost; where its tokens are not told, the ``most`` they can be. None: no answer came."""
+    def release(self, reserved: float, used: Usage | None, most: tuple[int, int]) -> None:
+        """Book what an answer cost, also one that is no good; where its tokens are not told, the ``most`` they can be.
+        None: no answer came."""
         with self._condition:
             self._reserved = max(0.0, self._reserved - reserved)
             if self._reserved < 1e-12:  # sums of what came and went are not exact
                 self._reserved = 0.0
-            if answer is not None:
-                read = most[0] if answer.input_tokens is None else answer.input_tokens
-                written = most[1] if answer.output_tokens is None else answer.output_tokens
+            if used is not None:
+                read = most[0] if used.input_tokens is None else used.input_tokens
+                written = most[1] if used.output_tokens is None else used.output_tokens
                 self.input_tokens += read
                 self.output_tokens += written
                 self.cost += self._price(read, written)

@@ -15,7 +15,7 @@ from rewardloop.config import JudgeSettings
 from rewardloop.errors import BadInputError
 from rewardloop.judging.backends import UnanswerableError
 from rewardloop.judging.cache import Answer
-from rewardloop.judging.limits import Budget
+from rewardloop.judging.limits import Budget, Usage
 from rewardloop.judging.questions import Question
 
 if TYPE_CHECKING:
@@ -85,9 +85,8 @@ class LocalJudge:
             text = f"SCORE: {min(max(round(score, 3), low), high):.10g}"
         else:
             text = f"VERDICT: {question.options[int(logp.argmax())]}"
-        answer = Answer(text, finished=True, input_tokens=longest, output_tokens=0)
-        self.budget.release(0.0, answer, (longest, 0))
-        return answer
+        self.budget.release(0.0, Usage(longest, 0), (longest, 0))
+        return Answer(text, input_tokens=longest, output_tokens=0)
 
     def _prompt(self, question: Question) -> list[int]:
         """The question, and of the answer's last line what stands before the verdict."""

@@ -11,6 +11,10 @@ from typing import Any
 
 from rewardloop.judging.backends import UnanswerableError
 from rewardloop.judging.cache import Answer
+from rewardloop.judging.limits import Usage
+
+_CUT = ("length", "model_length", "max_tokens", "content_filter", "error")
+"""Why an answer may be a part of one. Servers have many words for the other case (stop, eos, stop_sequence, none)."""
 
 
 def retry_after(value: str | None) -> float | None:
@@ -37,6 +41,15 @@ def said(content: bytes) -> str:
     return (words or content.decode(errors="replace"))[:200].strip() or "nothing"
 
 
+def usage_of(content: bytes) -> Usage:
+    """What a request was charged by its answer, whatever else that is."""
+    try:
+        usage = json.loads(content)["usage"]
+        return Usage(_tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Usage()
+
+
 def completion(content: bytes) -> Answer:
     """The first choice of a chat completion.
 
@@ -44,21 +57,24 @@ def completion(content: bytes) -> Answer:
         UnanswerableError: it is none.
     """
     try:
-        tree = json.loads(content)
-        choice = tree["choices"][0]
-        text = choice["message"].get("content") or ""
-        usage = tree.get("usage") or {}
-        if not isinstance(text, str):
-            raise TypeError
-        text.encode()  # half of a surrogate pair is no text
-        return Answer(
-            text=text,
-            finished=choice.get("finish_reason") in ("stop", None),
-            input_tokens=_tokens(usage, "prompt_tokens"),
-            output_tokens=_tokens(usage, "completion_tokens"),
-        )
+        choice = json.loads(content)["choices"][0]
+        text = _text(choice["message"].get("content"))
+        reason = choice.get("finish_reason")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise UnanswerableError("an answer that is no chat completion") from None
+    used = usage_of(content)
+    return Answer(text, reason if reason in _CUT else None, used.input_tokens, used.output_tokens)
+
+
+def _text(content: Any) -> str:
+    """A message's text, or of its parts those that are text: others hold what a model thought, or what it refuses."""
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part["type"] == "text")
+    text = content or ""
+    if not isinstance(text, str):
+        raise TypeError
+    text.encode()  # half of a surrogate pair is no text
+    return text
 
 
 def _tokens(usage: Mapping[str, Any], name: str) -> int | None:

@@ -69,9 +69,9 @@ def gather(
         return _as_known(pairs, values, known)
     others = machines(values)
     if others.is_empty():
-        found = _gather(pairs, answers, values, everybody=everybody, settings=settings, seed=seed)
+        alike = _gather(pairs, answers, values, everybody=everybody, settings=settings, seed=seed)
         nobody = len(values) > 0 and not values.select((pl.col("labeler_kind") == "human").any()).item()
-        return found._replace(words=f"{found.words}; {NO_PERSON}") if nobody else found
+        return alike._replace(words=f"{alike.words}; {NO_PERSON}") if nobody else alike
     people = _gather(
         pairs,
         answers,

@@ -1,5 +1,6 @@
 """The endpoint as a judge: what it is sent, and everything that can go wrong on the way."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def test_what_is_sent_and_what_comes_back() -> None:
     with judging(lambda *_: completion("VERDICT: A", tokens=(50, 5))) as server:
         endpoint = Endpoint(settings(server, key_variable="KEY", price_input=2, price_output=10), f" {SECRET}\n")
         answer = endpoint.answer(question())
-    assert (answer.text, answer.finished, answer.input_tokens, answer.output_tokens) == ("VERDICT: A", True, 50, 5)
+    assert (answer.text, answer.cut, answer.input_tokens, answer.output_tokens) == ("VERDICT: A", None, 50, 5)
     [body] = server.asked
     assert (body["path"], body["model"], body["temperature"], body["max_tokens"]) == (
         "/v1/chat/completions", "m-1", 0, 512,
@@ -136,9 +137,63 @@ def test_an_answer_to_one_question_that_cannot_be_used(reply: Reply, reason: str
         ask(lambda *_: reply, max_answer_bytes=10_000)
 
 
-def test_an_answer_that_was_cut_is_marked() -> None:
-    assert not ask(lambda *_: completion("SCORE: 1", finish="length")).finished
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_an_answer_that_was_cut_is_marked(reason: str) -> None:
+    assert ask(lambda *_: completion("SCORE: 1", finish=reason)).cut == reason
     assert ask(lambda *_: completion(None)).text == ""
+
+
+@pytest.mark.parametrize("reason", ["stop", "eos", "stop_sequence", "eos_token", "", None, {"type": "stop"}])
+def test_whatever_else_ends_an_answer_is_its_end(reason: Any) -> None:
+    assert ask(lambda *_: completion("SCORE: 1", finish=reason)).cut is None
+
+
+def reply(content: Any, **more: Any) -> Reply:
+    return 200, {}, json.dumps({"choices": [{"message": {"content": content}}]} | more).encode()
+
+
+def test_parts_of_a_content_that_are_text_are_the_answer() -> None:
+    parts = [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "So.\n"}]
+    assert ask(lambda *_: reply([*parts, {"type": "text", "text": "VERDICT: A"}])).text == "So.\nVERDICT: A"
+    assert ask(lambda *_: reply([])).text == ""
+
+
+@pytest.mark.parametrize(
+    ("paid", "cost"),
+    [
+        (reply(5, usage={"prompt_tokens": 2_000, "completion_tokens": 100}), 100e-6),
+        ((200, {}, b'{"usage": {"completion_tokens": 7}}'), 7e-6),
+        ((200, {}, b"<html>welcome</html>"), 512e-6),  # not told: the most that an answer can have
+        ((200, {}, b" " * 20_000), 512e-6),
+        (failure(400, "too long"), 0.0),
+        ((400, {}, b" " * 20_000), 0.0),
+    ],
+)
+def test_an_answer_that_came_is_paid_for_though_it_cannot_be_used(paid: Reply, cost: float) -> None:
+    with judging(lambda *_: paid) as server:
+        chosen = settings(server, price_input=0, price_output=1, max_cost=0.0015, max_answer_bytes=10_000)
+        endpoint = Endpoint(chosen, None)
+        with pytest.raises(UnanswerableError):
+            endpoint.answer(question())
+        assert endpoint.budget.cost == pytest.approx(cost)
+        assert endpoint.budget.requests == (1 if cost else 0)
+
+
+def test_answers_that_cannot_be_used_do_not_pass_the_budget() -> None:
+    with judging(lambda *_: reply(5, usage={"prompt_tokens": 0, "completion_tokens": 500})) as server:
+        endpoint = Endpoint(settings(server, price_input=0, price_output=1, max_cost=0.0015), None)
+        for number in range(2):
+            with pytest.raises(UnanswerableError, match="no chat completion"):
+                endpoint.answer(question(number))
+        with pytest.raises(BudgetSpentError):  # 0.001 paid, and 0.000512 more could be too much
+            endpoint.answer(question(2))
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("usage", [None, [], "much", {"prompt_tokens": -1, "completion_tokens": True}])
+def test_a_usage_that_is_none_is_not_told(usage: Any) -> None:
+    answer = ask(lambda *_: reply("VERDICT: A", usage=usage))
+    assert (answer.text, answer.input_tokens, answer.output_tokens) == ("VERDICT: A", None, None)
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,19 @@ def test_a_damaged_file_of_the_cache_is_mended(tmp_path: Path) -> None:
     assert json.loads(place.read_text())["text"] == "VERDICT: B"
 
 
+def test_answers_that_an_earlier_version_kept_are_known_but_for_those_it_took_for_cut(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path)
+    for digest, finished in (("ab12", True), ("cd34", False)):
+        cache.keep(digest, Answer("VERDICT: A"))
+        old = {"text": "VERDICT: A", "finished": finished, "input_tokens": 1, "output_tokens": 2}
+        next((tmp_path / "judge").rglob(f"{digest}.json")).write_text(json.dumps(old))
+    assert cache.get("ab12") == Answer("VERDICT: A", input_tokens=1, output_tokens=2)
+    assert cache.get("cd34") is None
+    assert cache.keep("cd34", Answer("VERDICT: B")) == Answer("VERDICT: B") == cache.get("cd34")
+    cut = cache.keep("ef56", Answer("VERDICT", cut="length"))
+    assert cache.get("ef56") == cut
+
+
 def test_of_two_who_ask_at_once_the_first_answer_stands(tmp_path: Path) -> None:
     one, two = AnswerCache(tmp_path), AnswerCache(tmp_path)
     assert one.keep("ab12", Answer("VERDICT: A")) == Answer("VERDICT: A")
