@@ -171,6 +171,12 @@ def _lines(path: Path, limit: int) -> Iterator[tuple[str, Any]]:
                 place = f"{source.name}:{number}"
                 try:
                     content = json.loads(line)
+                    json.dumps(content, ensure_ascii=False).encode()
+                except UnicodeEncodeError:
+                    raise BadInputError(
+                        f"{place}: holds half of a surrogate pair (\\ud800 to \\udfff), which is no text; write the "
+                        "whole character"
+                    ) from None
                 except (ValueError, RecursionError) as error:
                     reason = error.msg if isinstance(error, json.JSONDecodeError) else error
                     raise BadInputError(f"{place}: is not JSON ({reason}); expected one record per line") from error

@@ -283,6 +283,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, config: Path, options: dic
     ("line", "words"),
     [
         ("nonsense", r"bad.jsonl:1: is not JSON"),
+        ('{"prompt": "q\\ud83d", "responses": ["a", "b"]}', r"bad.jsonl:1: holds half of a surrogate pair"),
+        ('{"prompt": "q", "responses": ["a", "b \\udc00"]}', r"bad.jsonl:1: holds half of a surrogate pair"),
         ('{"prompt": "q"}', r"bad.jsonl:1: responses: Field required"),
         ('{"prompt": "q", "responses": ["a", "a "]}', "fewer than two different responses: 1"),
         ('{"prompt": "q", "responses": [{"content": "a", "response_id": "x"}, {"content": "b", "response_id": "x"}]}',
@@ -295,6 +297,15 @@ def test_responses_that_cannot_be_read_are_named(tmp_path: Path, config: Path, l
     bad.write_text(line + "\n")
     with pytest.raises(BadInputError, match=words):
         export_tasks("ranker", None, tmp_path / "out", config, None, responses=bad)
+
+
+def test_controls_hold_whole_characters(tmp_path: Path, config: Path) -> None:
+    path = controls(tmp_path, 1)
+    record = json.loads(path.read_text())
+    record["responses"][0]["content"] += "\ud83d"
+    path.write_text(json.dumps(record) + "\n")
+    with pytest.raises(BadInputError, match=r"controls.jsonl:1: holds half of a surrogate pair"):
+        export_tasks("pairwise", None, tmp_path / "out", config, None, responses=responses(tmp_path), control=path)
 
 
 def test_controls_must_say_what_is_right(tmp_path: Path, config: Path) -> None:
