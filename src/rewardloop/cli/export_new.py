@@ -59,7 +59,9 @@ def export_new(
     store = Storage.open(settings.store.url)
     # The key before the files: tasks without one could never be ingested.
     write_files(output, files, keep=lambda: keep_task_key(store, tasks.key))
-    said = summary(tasks, settings.labeling, items.left_out, per_item=per_item, count=count, controls=len(controls))
+    said = summary(
+        tasks, settings.labeling, items.left_out, per_item=per_item, count=count, controls=len(controls), seed=seed
+    )
     for line in said:
         typer.echo(line)
     typer.echo(next_steps(list(files), str(output), str(config)))

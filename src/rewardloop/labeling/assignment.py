@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rewardloop.errors import BadInputError
 
 _EXCHANGES = 20_000
+_TRIES = 9
 
 
 class Assignment(NamedTuple):
@@ -69,10 +70,23 @@ def assign(items: int, labelers: int, per_item: int, seed: int) -> Assignment:
     return better if better.connected >= greedy.connected else greedy
 
 
-def items_needed(labelers: int, per_item: int, least: int) -> int | None:
-    """Items from which every two labelers can share ``least`` on average; None where an item has one labeler."""
+def items_needed(labelers: int, per_item: int, least: int, seed: int) -> int | None:
+    """Items of which ``assign`` gives every two labelers ``least`` or more; None where it could not be found.
+
+    On average that many are shared by fewer; but not all meetings can be even, and what is said must hold when it is
+    done. So it is tried, with steps that grow: the answer may be a little more than the least that would do.
+    """
     pairs = per_item * (per_item - 1)
-    return -(-least * labelers * (labelers - 1) // pairs) if pairs else None
+    if not pairs:
+        return None
+    items = -(-least * labelers * (labelers - 1) // pairs)
+    step = max(1, items // 200)
+    for _ in range(_TRIES):
+        if assign(items, labelers, per_item, seed).least_shared >= least:
+            return items
+        items += step
+        step *= 2
+    return None
 
 
 def _exchanged(start: Assignment, random: np.random.Generator) -> Assignment:
@@ -84,14 +98,19 @@ def _exchanged(start: Assignment, random: np.random.Generator) -> Assignment:
         if a in of_item[j] or b in of_item[i]:
             continue
         with_a, with_b = ([one for one in of_item[place] if one != own] for place, own in ((i, a), (j, b)))
-        before = shared.copy()
+        # What it adds to the sum of squares over all meetings: (s + 1)^2 - s^2 + (t - 1)^2 - t^2 for each that changes.
+        added = sum(
+            2 * (int(shared[new, other]) - int(shared[old, other])) + 2
+            for others, old, new, same in ((with_a, a, b, with_b), (with_b, b, a, with_a))
+            for other in others
+            if other not in same
+        )
+        if added > 0:
+            continue
         for others, old, new in ((with_a, a, b), (with_b, b, a)):
             for change, who in ((-1, old), (1, new)):
                 shared[who, others] += change
                 shared[others, who] += change
-        if (np.triu(shared, 1) ** 2).sum() > (np.triu(before, 1) ** 2).sum():
-            shared = before
-            continue
         of_item[i], of_item[j] = [*with_a, b], [*with_b, a]
     return Assignment([tuple(chosen) for chosen in of_item], shared)
 

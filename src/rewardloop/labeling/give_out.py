@@ -67,6 +67,7 @@ def summary(
     per_item: int,
     count: int | None,
     controls: int,
+    seed: int,
 ) -> list[str]:
     """What was made, and what should be known before it is handed out.
 
@@ -77,6 +78,7 @@ def summary(
         per_item: different labelers of each item.
         count: items that were asked for.
         controls: control items that were given.
+        seed: of the assignment.
     """
     what = "pairs" if tasks.key.kind == "pairwise" else "rankings"
     fewer = f" ({count:,} were asked for)" if count is not None and tasks.items < count else ""
@@ -99,10 +101,11 @@ def summary(
     elif not tasks.assignment.connected:
         lines.append("  some annotators share no item with the others, not even through a third: give out more items")
     elif least < wanted:
-        needed = items_needed(len(names), per_item, wanted)
+        needed = items_needed(len(names), per_item, wanted, seed)
+        items = "more items" if needed is None else f"{needed:,} items"
         lines.append(
             f"  two annotators share {least:,} items at least, labeling.min_shared_items asks for {wanted:,}: that "
-            f"takes {needed:,} items, more labelers per item, or fewer annotators"
+            f"takes {items}, more labelers per item, or fewer annotators"
         )
     else:
         lines.append(f"  every two annotators share {least:,} items or more")

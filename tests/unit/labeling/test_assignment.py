@@ -31,8 +31,18 @@ def test_every_item_has_different_labelers_and_loads_differ_by_one(
 def test_every_two_meet_about_equally_often() -> None:
     assert assign(10, 6, 3, seed=0).least_shared >= 1  # the 2-(6,3,2) design has 2
     assert assign(60, 4, 2, seed=0).least_shared == 10  # 60 items, 6 pairs
-    assert items_needed(4, 2, 10) == 60
-    assert items_needed(5, 1, 10) is None
+    assert items_needed(4, 2, 10, seed=0) == 60
+    assert items_needed(5, 1, 10, seed=0) is None
+
+
+@pytest.mark.parametrize(("labelers", "per_item", "least"), [(8, 3, 10), (12, 4, 30), (20, 3, 10), (6, 3, 10)])
+def test_the_items_that_are_said_to_be_needed_are_enough(labelers: int, per_item: int, least: int) -> None:
+    """The average alone would say 94 for eight annotators, of which two share nine."""
+    needed = items_needed(labelers, per_item, least, seed=0)
+    assert needed is not None
+    assert assign(needed, labelers, per_item, seed=0).least_shared >= least
+    average = least * labelers * (labelers - 1) / (per_item * (per_item - 1))
+    assert average <= needed < 1.05 * average + 1
 
 
 def test_the_same_seed_assigns_the_same_and_too_few_annotators_are_refused() -> None:
