@@ -141,6 +141,7 @@ def _show_agreement(
     groups: "list[FeedbackGroup]", labels: "pl.DataFrame", store: "FeedbackStore", settings: "Settings"
 ) -> None:
     from rewardloop.judging.with_people import agreement_with_people
+    from rewardloop.preferences.model_labelers import ALL_ALIKE
 
     line: LabelerLine | None = agreement_with_people(
         groups,
@@ -153,10 +154,12 @@ def _show_agreement(
     wanted = settings.preferences.model_labelers
     if line is None or line.alpha_with_people is None:
         weight = wanted.unproven if wanted.weight == "agreement" else wanted.weight
-        typer.echo(
+        few = (
             f"agreement with people is not known: fewer than {wanted.min_shared:,} pairs were judged by people too "
-            f"(preferences.model_labelers.min_shared). A vote counts {weight:g} of a person's"
+            "(preferences.model_labelers.min_shared)"
         )
+        why = ALL_ALIKE if line is not None and ALL_ALIKE in line.findings else few
+        typer.echo(f"{why}. A vote counts {weight:g} of a person's")
         return
     alpha, share = line.alpha_with_people, line.agreement
     assert share is not None, "where there is alpha, there are shared pairs"

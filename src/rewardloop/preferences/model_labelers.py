@@ -18,6 +18,7 @@ from rewardloop.preferences.habits import independent
 from rewardloop.preferences.reliability import LABELER
 
 BY_CHANCE = "agrees with people no more than chance"
+ALL_ALIKE = "agreement with people is not known: on the pairs that both judged nothing varies (all are ties, say)"
 UNTRUSTED = "judged only by models or programs of weight 0"
 NOT_BY_PEOPLE = "no person judged it, so it is not evaluated on (preferences.model_labelers.held_out)"
 _PAIR = ["a", "b"]
@@ -180,6 +181,8 @@ def _line(
     else:
         weight = settings.unproven if low is None else max(0.0, low)
     findings = [BY_CHANCE] if low is not None and low <= 0 else []
+    if known is not None and low is None:
+        findings = [ALL_ALIKE]
     return {
         "labeler": machine,
         "segment": None,

@@ -94,6 +94,24 @@ def test_agreement_with_people_is_told_with_the_weight_it_gives(tmp_path: Path) 
     assert "A vote counts 1.00 of a person's" in result.stdout
 
 
+def test_why_agreement_is_not_known_is_said(tmp_path: Path) -> None:
+    file, output = answers(tmp_path, 25, labeled=True), str(tmp_path / "out.jsonl")
+    few = "fewer than 26 pairs were judged by people too (preferences.model_labelers.min_shared)"
+    ties = [json.loads(line) for line in file.read_text().splitlines()]
+    with judging(lambda *_: completion("VERDICT: TIE")) as server:
+        said = run(
+            tmp_path, str(file), "--output", output, **of(server), **{"preferences.model_labelers.min_shared": 26}
+        ).stdout
+        assert few in said
+        for row in ties:
+            row["labels"] = [{"kind": "ranking", "ranks": {"a": 1, "b": 1}, "labeler": who} for who in ("ann", "ben")]
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in ties))
+        said = run(tmp_path, str(file), "--output", output, **of(server)).stdout
+    assert "agreement with people is not known: on the pairs that both judged nothing varies" in said
+    assert "fewer than" not in said
+    assert "A vote counts 0.5 of a person's" in said
+
+
 def test_people_of_the_store_are_asked_too(tmp_path: Path) -> None:
     file = answers(tmp_path, 25, labeled=True)
     arguments = ["ingest", str(file), "-c", str(CONFIG), "--set", f"home={tmp_path / 'home'}"]

@@ -11,6 +11,7 @@ from rewardloop.preferences.agreement_gate import agreement_lines
 from rewardloop.preferences.build import Preferences, build
 from rewardloop.preferences.labelers import labeler_lines
 from rewardloop.preferences.model_labelers import (
+    ALL_ALIKE,
     BY_CHANCE,
     NOT_BY_PEOPLE,
     UNTRUSTED,
@@ -95,6 +96,13 @@ def test_agreement_on_few_pairs_is_not_known() -> None:
     line = line_of(built(judged(19, 1.0)))
     assert (line.weight, line.alpha_with_people) == (0.5, None)
     assert line_of(built(judged(19, 1.0), model_labelers={"min_shared": 19})).weight == 1.0
+
+
+def test_agreement_on_nothing_but_ties_is_not_known() -> None:
+    tie = ranking(a=1, b=1)
+    groups = [group([f"A{i}", f"B{i}"], [tie | {"labeler": "ann"}, by("m", tie)], prompt=f"Q{i}") for i in range(30)]
+    line = line_of(built(groups), "m")
+    assert (line.weight, line.alpha_with_people, line.findings) == (0.5, None, [ALL_ALIKE])
 
 
 def test_pairs_that_no_person_judged_are_trained_on_by_the_models_weight() -> None:
