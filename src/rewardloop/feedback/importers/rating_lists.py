@@ -26,9 +26,10 @@ def _recognizes(table: Table, options: RatingListsOptions) -> str | None:
 
 
 def _is_rated(record: Record, column: str) -> bool:
+    """Whether there are numbers in a list, be they usable or not."""
     try:
-        return bool([number(rating, column, None) for rating in _list(record.values.get(column), column)])
-    except RowError:
+        return bool([float(rating) for rating in _list(record.values.get(column), column)])
+    except (RowError, TypeError, ValueError, OverflowError):
         return False
 
 
