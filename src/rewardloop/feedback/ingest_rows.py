@@ -21,6 +21,8 @@ from rewardloop.feedback.store import FeedbackStore
 from rewardloop.tables import canonical_json, feedback_frame
 
 _SHOWN_REASONS = 5
+_MOST_REJECTED = 1_000_000
+"""Rows with a reason that are held: some hundred megabytes, where a few bytes of a file can be a row."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,12 @@ def _sort(outcomes: Iterable[Outcome], limits: ValidationSettings, found: _Sorte
     for outcome in outcomes:
         if isinstance(outcome, Rejected):
             found.rejected.append(outcome)
+            if len(found.rejected) > _MOST_REJECTED:
+                reasons = "\n  ".join(first_reasons(found.rejected))
+                raise BadInputError(
+                    f"more than {_MOST_REJECTED:,} rows cannot be used. Nothing was stored. Correct them, or split the "
+                    f"files:\n  {reasons}"
+                )
         elif isinstance(outcome, Repeated):
             found.repeated += 1
         elif isinstance(outcome, Skipped):

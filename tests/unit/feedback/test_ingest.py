@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rewardloop.config import Settings
 from rewardloop.errors import BadInputError
+from rewardloop.feedback import ingest_rows
 from rewardloop.feedback.ingest import ingest
 from rewardloop.feedback.ingest_report import IngestReport
 from rewardloop.feedback.pseudonyms import pseudonym
@@ -99,6 +100,21 @@ def test_too_many_bad_rows_store_nothing_and_name_the_first_reasons(
     assert "labels.csv:10: score: found nan; expected a finite number" in message
     assert 'labels.csv:11: score: found "five"; expected a number' in message
     assert not (tmp_path / "store").exists()
+
+
+def test_reasons_are_not_held_without_end(
+    tmp_path: Path, store: FeedbackStore, settings: Settings, key: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of some megabytes can hold millions of rows of a few bytes."""
+    monkeypatch.setattr(ingest_rows, "_MOST_REJECTED", 10)
+    lenient = settings.model_copy(
+        update={"validation": settings.validation.model_copy(update={"max_failed_share": 1.0})}
+    )
+    task = {"data": {"answer1": "x", "answer2": "y"}, "annotations": [0] * 11}
+    (tmp_path / "export.json").write_text(json.dumps([task]))
+    with pytest.raises(BadInputError, match=r"(?s)more than 10 rows cannot be used\. Nothing.*annotation 1:"):
+        ingest([tmp_path / "export.json"], store, lenient, key=key, format="label-studio-pairwise")
+    assert not store.storage.list("quarantine")
 
 
 def test_a_ten_megabyte_response_is_quarantined(
