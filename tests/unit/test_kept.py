@@ -6,31 +6,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from rewardloop.kept import Kept, code_fingerprint, key_of, room
 from rewardloop.storage import Storage
+from tests.object_store import serving_bucket
 
 KEY = key_of(content="a batch", limits={"least": 1})
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """URL of an empty bucket of a real server on 127.0.0.1."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        host, port = server.get_host_and_port()
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3").clear_instance_cache()
-        fsspec.filesystem("s3").mkdir("keeping")
-        yield "s3://keeping"
-    server.stop()
-    fsspec.filesystem("s3").clear_instance_cache()
+    """URL of an empty bucket."""
+    with serving_bucket("keeping") as url:
+        yield url
 
 
 @pytest.fixture(params=["local", "memory", "s3"])

@@ -187,8 +187,7 @@ class Protection:
 
     def _is_forgotten(self, labeler: str) -> bool:
         if labeler not in self._names:
-            # What was exported from a store comes back under its pseudonym.
-            self._names[labeler] = not self._labelers.isdisjoint({labeler, pseudonym(self.key, labeler)})
+            self._names[labeler] = pseudonym(self.key, labeler) in self._labelers
         return self._names[labeler]
 
     def _has_mark(self, text: str) -> bool:

@@ -24,6 +24,7 @@ from rewardloop.operation.drift_reports import keep_report, latest_drift
 from rewardloop.operation.inbox import take_inbox
 from rewardloop.storage import Storage
 from rewardloop.tracking.history import History
+from tests.object_store import serving_bucket
 from tests.smoke_data import write_ratings
 from tests.unit.operation.test_trigger import drift_report
 
@@ -197,19 +198,9 @@ def test_server_that_ignores_the_condition_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """URL of an empty bucket of a real server on 127.0.0.1."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        host, port = server.get_host_and_port()
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3").mkdir("feedback")
-        yield "s3://feedback/store"
-    server.stop()
-    fsspec.filesystem("s3").clear_instance_cache()
+    """URL of an empty folder of a bucket."""
+    with serving_bucket("feedback") as url:
+        yield f"{url}/store"
 
 
 def test_of_eight_writers_one_creates_on_s3(s3: str) -> None:

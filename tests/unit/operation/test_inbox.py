@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from rewardloop.config import Settings
@@ -18,6 +17,7 @@ from rewardloop.feedback.store import FeedbackStore
 from rewardloop.operation.arrivals import Seen, complete_files
 from rewardloop.operation.inbox import open_inbox, take_inbox
 from rewardloop.storage import Storage, StoreError
+from tests.object_store import serving_bucket
 
 KEY = b"a labeler key of the tests"
 ROWS = "id,text,labeler,score\n" + "".join(
@@ -252,19 +252,10 @@ def test_an_inbox_that_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+def bucket() -> Iterator[Storage]:
     """A folder of a real S3 server on 127.0.0.1."""
-    from moto.server import ThreadedMotoServer
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    fs = fsspec.filesystem("s3", endpoint_url=f"http://{host}:{port}", skip_instance_cache=True)
-    fs.mkdir("acme-inbox")
-    yield Storage(url="s3://acme-inbox/inbox", fs=fs, root="acme-inbox/inbox")
-    server.stop()
+    with serving_bucket("acme-inbox") as url:
+        yield Storage.open(f"{url}/inbox")
 
 
 def test_an_inbox_on_an_object_store(bucket: Storage, store: FeedbackStore, take: Any) -> None:

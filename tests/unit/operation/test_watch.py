@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from rewardloop.errors import BadInputError
 from rewardloop.operation.watch import Marks, Place, Wakes, follow_events, watch
 from rewardloop.storage import Storage
+from tests.object_store import serving_bucket
 
 
 class Stopped(BaseException):
@@ -190,19 +190,10 @@ def check_marks(place: Place) -> None:
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+def bucket() -> Iterator[Storage]:
     """A folder of a real S3 server on 127.0.0.1."""
-    from moto.server import ThreadedMotoServer
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    fs = fsspec.filesystem("s3", endpoint_url=f"http://{host}:{port}", skip_instance_cache=True)
-    fs.mkdir("acme-watch")
-    yield Storage(url="s3://acme-watch/store", fs=fs, root="acme-watch/store")
-    server.stop()
+    with serving_bucket("acme-watch") as url:
+        yield Storage.open(f"{url}/store")
 
 
 def test_an_object_store_is_listed(bucket: Storage, tmp_path: Path) -> None:

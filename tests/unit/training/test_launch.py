@@ -6,10 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 from pydantic import ValidationError
-from s3fs import S3FileSystem
 
 from rewardloop.config import DistributedSettings, load_settings
 from rewardloop.errors import BadInputError
@@ -18,6 +16,7 @@ from rewardloop.training.checkpoint import CheckpointFolder
 from rewardloop.training.fit import FitJob
 from rewardloop.training.launch import on_nodes
 from rewardloop.training.train_job_files import Exchange
+from tests.object_store import serving_bucket
 from tests.policies import settings_of
 
 NODES = {"nodes": 2, "exchange": "s3://bucket/trainjobs"}
@@ -100,21 +99,8 @@ def test_what_a_node_is_given(tmp_path: Path, tiny_base: str) -> None:
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """URL of a bucket that S3's own protocol serves, on this machine."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("trainjobs")
-        S3FileSystem.clear_instance_cache()  # others may have one of another server
-        yield "s3://trainjobs"
-        S3FileSystem.clear_instance_cache()
-    server.stop()
+    with serving_bucket("trainjobs") as url:
+        yield url
 
 
 class TestExchange:
