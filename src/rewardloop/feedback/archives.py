@@ -139,6 +139,7 @@ def file_at(path: Path, limit: int) -> File:
         raise too_large(str(path), limit)
 
     def open_again() -> IO[bytes]:
+        """The file from its start."""
         try:
             stream = path.open("rb", buffering=CHUNK)
         except OSError as error:

@@ -54,6 +54,7 @@ class _Compact:
         self.data, self.place = data, 0
 
     def struct(self, depth: int = 0) -> dict[int, int]:
+        """Field number -> value of the integers of a Thrift struct; all else is passed over."""
         if depth > 8:
             raise ValueError("a page header is nested too deeply")
         fields: dict[int, int] = {}

@@ -61,6 +61,7 @@ def ask_all(
     errors: list[BaseException] = []
 
     def work() -> None:
+        """Ask until nothing is left, or somebody stops."""
         while not stop.is_set():
             with lock:
                 number = next(numbers, None)
